@@ -1,0 +1,124 @@
+"""Everything that can go wrong, by name.
+
+This file knows no other file.  An error carries its facts as attributes, so that a
+handler need not parse a message; none ever carries a token, a secret or session data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .record import Record
+
+
+class SessionError(Exception):
+    """Whatever this library raises on purpose."""
+
+
+class ConfigurationError(SessionError, ValueError):
+    """An option, or a combination of options, that cannot work.
+
+    Raised while the middleware, manager or store is constructed, never at a request.
+    """
+
+
+class StoreError(SessionError):
+    """The storage is broken or out of reach; the cause is chained.
+
+    It says nothing about the session: an outage is not a logout.
+    """
+
+
+class Conflict(SessionError):
+    """The stored version is not the expected one, or another's lease is live.
+
+    ``record`` is what is stored now, or None if there is nothing any more.
+    """
+
+    def __init__(self, id: str, record: Record | None) -> None:
+        super().__init__(f"session {id[:8]} was changed, ended or locked by another")
+        self.id = id
+        self.record = record
+
+
+class LockTimeout(SessionError):
+    """The lock of a session could not be had.
+
+    ``waited`` is in seconds; ``waiters`` is how many others were waiting already when
+    that was the reason, else None.
+    """
+
+    def __init__(self, id: str, waited: float, waiters: int | None = None) -> None:
+        reason = (
+            f"after {waited:.1f} s"
+            if waiters is None
+            else f"because {waiters} others wait for it already"
+        )
+        super().__init__(
+            f"gave up on the lock of session {id[:8]} {reason}; a request that calls "
+            "its own application with the same cookie waits for itself: "
+            "call session.unlock() before"
+        )
+        self.id = id
+        self.waited = waited
+        self.waiters = waiters
+
+
+class SessionConflict(SessionError):
+    """Another request changed what this one had read, and nothing may be lost.
+
+    Raised where ``on_conflict="raise"``; ``keys`` are the keys in question.
+    """
+
+    def __init__(self, id: str, keys: Iterable[str]) -> None:
+        self.id = id
+        self.keys = tuple(sorted(keys))
+        super().__init__(
+            f"session {id[:8]}: {', '.join(self.keys)} changed while in use here"
+        )
+
+
+class SessionEnded(SessionError):
+    """The session was ended, regenerated or expired while this request used it.
+
+    It goes to the hooks and the log, never to the client: what the request wrote is
+    dropped, because a save must not bring a logout back.
+    """
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"session {id[:8]} ended while a request was using it")
+        self.id = id
+
+
+class SessionClosed(SessionError):
+    """The request is over, or its headers have left and a cookie would be needed."""
+
+
+class SessionTooLarge(SessionError):
+    """The encoded session exceeds what may be stored.
+
+    ``size`` and ``limit`` are octets; ``keys`` are the biggest keys, biggest first.
+    """
+
+    def __init__(self, size: int, limit: int, keys: Iterable[str]) -> None:
+        self.size = size
+        self.limit = limit
+        self.keys = tuple(keys)
+        super().__init__(
+            f"the session takes {size} octets, at most {limit} are allowed; "
+            f"its biggest keys: {', '.join(self.keys)}"
+        )
+
+
+class SerializationError(SessionError, TypeError):
+    """A value cannot be stored so that it is read back as it was.
+
+    ``path`` leads to it, as in ``cart[0]['price']``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path or 'the session'} cannot be stored: {reason}")
+        self.path = path
+        self.reason = reason
