@@ -1,0 +1,65 @@
+"""A store of one's own in 40 lines, to begin with: records in a dict.
+
+It compares versions, lists and sweeps.  It leaves locking out, which takes some twenty
+lines more: see ``wsgisession/stores/memory.py``.  Without it a request that met another
+is merged or run again where that is possible, and else settled by ``on_conflict``, which
+the log tells.  Give it to the middleware::
+
+    SessionMiddleware(app, store=DictStore())
+
+or make it known by name and URL, with an entry point of the group ``wsgisession.stores``.
+Its tests are a class that inherits ``StoreSuite`` and ``IterableStoreSuite``, both from
+``wsgisession.testing``, and gives a fixture ``store``.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from wsgisession import Conflict, Key, Record
+
+
+class DictStore:
+    """Sessions in the memory of one process."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._mutex = threading.Lock()
+
+    def load(self, key: Key) -> Record | None:
+        record = self._records.get(key.id)
+        return record if record and record.expires > time.time() else None
+
+    def save(self, record: Record, *, expect: int) -> str | None:
+        with self._mutex:  # so that comparing and writing are one step
+            current = self.load(Key(record.id))
+            if (current.version if current else 0) != expect:
+                raise Conflict(record.id, current)
+            self._records[record.id] = replace(record, token=None, lease=None)
+        return record.token
+
+    def touch(self, record: Record) -> str | None:
+        with self._mutex:
+            current = self.load(Key(record.id))
+            if current and current.version == record.version:
+                new = replace(current, accessed=record.accessed, expires=record.expires)
+                self._records[record.id] = new
+        return record.token
+
+    def delete(self, record: Record) -> None:
+        with self._mutex:
+            self._records.pop(record.id, None)
+
+    def records(self, *, user: str | None = None) -> Iterator[Record]:
+        for id in list(self._records):  # the caller may delete meanwhile
+            record = self.load(Key(id))
+            if record and record.state == "live" and user in (None, record.user):
+                yield record
+
+    def delete_expired(self, *, batch: int) -> int:
+        with self._mutex:
+            late = [id for id in self._records if not self.load(Key(id))][:batch]
+            for id in late:
+                del self._records[id]
+        return len(late)
