@@ -1,0 +1,144 @@
+"""What the tests share: a visitor, and stores that count and travel in time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from webtest import TestApp
+
+from wsgisession import Session, SessionManager, SessionMiddleware, get_session
+from wsgisession.stores.file import FileStore
+from wsgisession.stores.memory import MemoryStore
+
+Handler = Callable[[Session], object]
+SECRET = "u7Zk1vXq0bH3nW9sRfT5yLpC8dJ2gMaE6iOxQwKz4A"
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of ``what`` on a laptop; on CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """On CI nothing may be left out, for whatever reason: then the run has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") == "true" and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+class Clock:
+    """Time that passes when it is told to; given to a manager, not to a store."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class CountingStore:
+    """A proxy in front of a store that writes down every call.
+
+    It has what the store has and no more, lest it look like one that can lock.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self.calls: list[str] = []
+        for name in ("load", "save", "touch", "delete", "lock", "unlock"):
+            if hasattr(store, name):
+                setattr(self, name, self._counted(name, getattr(store, name)))
+        for name in ("records", "delete_expired"):
+            if hasattr(store, name):
+                setattr(self, name, getattr(store, name))
+
+    def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            return method(*args, **kwargs)
+
+        return counted
+
+
+class Visitor(TestApp):  # type: ignore[misc]
+    """A browser with a cookie jar, in front of the middleware and a handler.
+
+    The handler is given the session, and returns what the page says.
+    ``wsgiref.validate`` watches both sides of the middleware.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self, manager: SessionManager, handlers: dict[str, Handler], **extra: Any
+    ) -> None:
+        def application(
+            environ: dict[str, Any], start_response: Any
+        ) -> Iterable[bytes]:
+            handler = handlers[environ["PATH_INFO"]]
+            body = str(handler(get_session(environ))).encode()
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [body]
+
+        self.middleware = SessionMiddleware(validator(application), manager=manager)
+        super().__init__(validator(self.middleware), lint=False, **extra)
+
+    def another(self) -> Visitor:
+        """The same browser in another tab: it holds the same cookies now."""
+        tab = Visitor.__new__(Visitor)
+        TestApp.__init__(tab, self.app, lint=False)
+        for cookie in self.cookiejar:
+            tab.cookiejar.set_cookie(cookie)
+        return tab
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis for whoever asks first, and for all after."""
+    from .redis_servers import RedisServer
+
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(params=["memory", "file", "sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """One store of every kind, in turn."""
+    made = _made(request.param, request, tmp_path)
+    yield made
+    if request.param == "sqlite":
+        made.close()
+
+
+def _made(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if kind == "memory":
+        return MemoryStore()
+    if kind == "file":
+        return FileStore(tmp_path / "sessions")
+    if kind == "redis":
+        pytest.importorskip("redis")
+        from wsgisession.stores.redis import RedisStore
+
+        url = request.getfixturevalue("redis_url")
+        return RedisStore(url, key_prefix=f"{tmp_path.name}:")
+    pytest.importorskip("sqlalchemy")
+    from wsgisession.stores.sqlalchemy import SQLAlchemyStore
+
+    made = SQLAlchemyStore(f"sqlite:///{tmp_path / 'sessions.db'}")
+    made.create_table()
+    return made

@@ -1,0 +1,83 @@
+"""A counter in a session, for tests of real servers; ``application`` is for gunicorn.
+
+Environment: ``SESSION_URL``; ``SESSION_THINK``, seconds between reading and writing
+(default 0); ``SESSION_BLIND=1`` takes the promises out of the store (positive control).
+
+/increment?key=n    read, think, write one more; any method
+/read?key=n         the number, 0 if there is none
+/slow?seconds=1     look at the session, and sleep
+/hold?seconds=30    take the session's lock, say so with the pid on stderr, and sleep
+/pid                of the worker
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from wsgisession import Session, SessionManager, SessionMiddleware, get_session
+from wsgisession.testing import BlindStore
+
+THINK = float(os.environ.get("SESSION_THINK", "0"))
+
+Query = dict[str, str]
+
+
+def increment(session: Session, query: Query) -> int:
+    key = query["key"]
+    count: int = session.get(key, 0)
+    time.sleep(THINK)
+    session[key] = count + 1
+    return count + 1
+
+
+def read(session: Session, query: Query) -> int:
+    count: int = session.get(query["key"], 0)
+    return count
+
+
+def slow(session: Session, query: Query) -> str:
+    len(session)
+    time.sleep(float(query["seconds"]))
+    return "slept"
+
+
+def hold(session: Session, query: Query) -> str:
+    session.lock()
+    os.write(2, b"holding %d\n" % os.getpid())
+    time.sleep(float(query["seconds"]))
+    return "held"
+
+
+def pid(session: Session, query: Query) -> int:
+    return os.getpid()
+
+
+ROUTES: dict[str, Callable[[Session, Query], object]] = {
+    "/increment": increment,
+    "/read": read,
+    "/slow": slow,
+    "/hold": hold,
+    "/pid": pid,
+}
+
+
+def counter(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    query = dict(parse_qsl(environ["QUERY_STRING"]))
+    answer = str(ROUTES[environ["PATH_INFO"]](get_session(environ), query)).encode()
+    headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))]
+    start_response("200 OK", headers)
+    return [answer]
+
+
+def make_application() -> SessionMiddleware:
+    manager = SessionManager.from_config({"session.url": os.environ["SESSION_URL"]})
+    if os.environ.get("SESSION_BLIND") == "1":
+        manager = SessionManager(BlindStore(manager.store), manager.options)
+    return SessionMiddleware(counter, manager=manager)
+
+
+application = make_application()

@@ -1,0 +1,522 @@
+"""The house stands: arrows point down, and what must never be imported is not.
+
+The rules are functions of a tree of sources, so that each can be shown to catch a tree
+that breaks it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import wsgisession
+
+PACKAGE = "wsgisession"
+ROOT = Path(wsgisession.__file__).parent
+
+FLOORS = {
+    1: "errors record secret options",
+    2: "store serializers sealing cookies caching tokens expiry envelope merge",
+    3: "transaction session stores stores.* testing",
+    4: "manager",
+    5: "middleware integrations integrations.*",
+    6: "__init__ __main__ cli demo",
+}
+"""Who may know whom: a file knows files of its own floor and of those below."""
+
+EXTERNAL = {
+    "tokens": {"itsdangerous"},
+    "sealing": {"itsdangerous", "cryptography"},
+    "cookies": {"webob"},
+    "middleware": {"webob"},
+    "testing": {"pytest"},
+    "stores._leases": {"filelock"},
+    "stores.file": {"filelock"},
+    "stores.redis": {"redis"},
+    "stores._redis_servers": {"redis"},
+    "stores._sql_engines": {"sqlalchemy"},
+    "stores._sql_statements": {"sqlalchemy"},
+    "stores.sqlalchemy": {"sqlalchemy"},
+    "integrations.flask": {"flask", "werkzeug"},
+    "integrations.pyramid": {"pyramid", "zope", "webob"},
+    "integrations.bottle": {"bottle"},
+    "integrations.django": {"django"},
+}
+"""Whose code beyond the standard library a file may import."""
+
+SEALED = ("stores.cookie", "stores.sealed")
+"""The stores that know seals."""
+
+WEB = ("wsgiref", "http", "webob", "urllib.request")
+PICKLES = ("pickle", "_pickle", "cPickle", "marshal", "shelve", "copyreg", "dill")
+PICKLES += ("cloudpickle", "jsonpickle", "joblib")
+MUTABLE = ("dict", "list", "set", "bytearray", "defaultdict", "deque", "OrderedDict")
+MUTABLE += ("Counter", "WeakKeyDictionary", "WeakValueDictionary", "count", "Lock")
+MUTABLE += ("RLock", "Condition", "Event", "Semaphore", "local", "ContextVar")
+MUTATORS = ("append", "add", "update", "pop", "popitem", "clear", "extend", "insert")
+MUTATORS += ("remove", "discard", "setdefault", "__setitem__", "sort", "appendleft")
+
+Sources = dict[str, str]
+"""Source by the module's name within the package: ``__init__``, ``stores.file``."""
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """One import: who, what, and whether it is ours."""
+
+    who: str
+    what: str
+    ours: bool
+
+
+def package(root: Path) -> Sources:
+    """The sources of the package as it is."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        folder = len(parts) > 1 and parts[-1] == "__init__"
+        found[".".join(parts[:-1] if folder else parts)] = path.read_text("utf-8")
+    return found
+
+
+def is_folder(sources: Sources, module: str) -> bool:
+    """Whether a module is an ``__init__.py`` with others beside it."""
+    return any(name.startswith(f"{module}.") for name in sources)
+
+
+def arrows(sources: Sources) -> Iterator[Arrow]:
+    """All imports, also those within functions and for type checkers alone."""
+    for who, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield arrow(sources, who, alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                base = absolute(sources, who, node)
+                for alias in node.names:
+                    yield arrow(sources, who, f"{base}.{alias.name}", base)
+
+
+def absolute(sources: Sources, who: str, node: ast.ImportFrom) -> str:
+    """What ``from ... import`` names, without the dots in front."""
+    if not node.level:
+        return node.module or ""
+    here = [PACKAGE] if who == "__init__" else [PACKAGE, *who.split(".")]
+    if who != "__init__" and not is_folder(sources, who):
+        here.pop()
+    here = here[: len(here) - node.level + 1]
+    return ".".join([*here, *filter(None, [node.module])])
+
+
+def arrow(sources: Sources, who: str, name: str, otherwise: str = "") -> Arrow:
+    """The import of a name, which is a module, or else a part of one."""
+    if name.partition(".")[0] != PACKAGE:
+        return Arrow(who, name, ours=False)
+    for full in (name, otherwise):
+        inner = full.partition(".")[2]
+        if inner in sources:
+            return Arrow(who, inner, ours=True)
+    return Arrow(who, "__init__", ours=True)
+
+
+def floor(module: str) -> int | None:
+    """The floor that a module stands on, or None if nobody has given it one."""
+    for number, names in FLOORS.items():
+        for name in names.split():
+            below = name.endswith(".*") and module.startswith(name[:-1])
+            if module == name or below:
+                return number
+    return None
+
+
+def is_store(module: str) -> bool:
+    """Whether a file is a store, or one of the private halves of one."""
+    return module.startswith("stores.")
+
+
+# -- the rules: each gives a sentence for every breach -----------------------------------
+
+
+def every_file_has_a_floor(sources: Sources) -> Iterator[str]:
+    for module in sources:
+        if floor(module) is None:
+            yield f"{module} stands on no floor: give it one"
+
+
+def arrows_point_down(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        here, there = floor(each.who), floor(each.what)
+        if each.ours and here and there and there > here:
+            yield f"{each.who} (floor {here}) imports {each.what} (floor {there})"
+
+
+def there_is_no_circle(sources: Sources) -> Iterator[str]:
+    """No module can be reached from itself."""
+    known: dict[str, set[str]] = {module: set() for module in sources}
+    for each in arrows(sources):
+        if each.ours and each.what != each.who:
+            known[each.who].add(each.what)
+    for module in sources:
+        seen: set[str] = set()
+        ahead = set(known[module])
+        while ahead:
+            seen |= ahead
+            ahead = {far for near in ahead for far in known.get(near, ())} - seen
+        if module in seen:
+            yield f"{module} imports itself in the end"
+
+
+def a_store_knows_records_and_its_driver(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if not is_store(each.who) or not each.ours:
+            continue
+        private = each.what.startswith("stores._")
+        known = each.what in ("record", "errors", "store")
+        sealing = each.what == "sealing" and each.who in SEALED
+        if not (known or private or sealing):
+            yield f"the store {each.who} imports {each.what}"
+
+
+def private_halves_belong_to_one_store(sources: Sources) -> Iterator[str]:
+    users: dict[str, set[str]] = {}
+    for each in arrows(sources):
+        if each.ours and each.what.startswith("stores._"):
+            if not is_store(each.who):
+                yield f"{each.who} imports {each.what}, which is a store's own"
+            elif not each.who.startswith("stores._"):
+                users.setdefault(each.what, set()).add(each.who)
+    for half, stores in users.items():
+        if len(stores) > 1:
+            yield f"{half} is shared by {', '.join(sorted(stores))}"
+
+
+def a_session_knows_neither_http_nor_a_store(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if each.who in ("session", "transaction"):
+            web = not each.ours and each.what.startswith(WEB)
+            ours = each.what in ("cookies", "caching", "middleware")
+            if web or (each.ours and (ours or each.what.startswith("stores"))):
+                yield f"{each.who} imports {each.what}"
+
+
+def a_manager_knows_no_wsgi(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if each.who == "manager":
+            web = not each.ours and each.what.startswith(WEB)
+            ours = each.what in ("middleware", "caching") or is_store(each.what)
+            if web or (each.ours and ours):
+                yield f"manager imports {each.what}"
+
+
+def an_integration_knows_no_store(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if each.who.startswith("integrations") and each.ours:
+            other = each.what.startswith("integrations.") and each.what != each.who
+            if each.what.startswith("stores") or other:
+                yield f"{each.who} imports {each.what}"
+
+
+def others_code_stays_where_it_belongs(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        top = each.what.partition(".")[0]
+        if each.ours or top in sys.stdlib_module_names or floor(each.who) == 6:
+            continue
+        if top not in EXTERNAL.get(each.who, set()):
+            yield f"{each.who} imports {each.what}"
+
+
+def nobody_pickles(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if not each.ours and each.what.partition(".")[0] in PICKLES:
+            yield f"{each.who} imports {each.what}"
+
+
+def nobody_reads_with_http_cookies(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if not each.ours and each.what.startswith(("http.cookies", "http.cookiejar")):
+            yield f"{each.who} imports {each.what}"
+
+
+def nothing_is_kept_for_a_thread(sources: Sources) -> Iterator[str]:
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            name = node.attr if isinstance(node, ast.Attribute) else ""
+            name = node.id if isinstance(node, ast.Name) else name
+            if isinstance(node, ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                if node.module in ("threading", "_thread") and "local" in names:
+                    yield f"{module} imports thread-locals"
+                name = "ContextVar" if "ContextVar" in names else ""
+            if name == "ContextVar":
+                yield f"{module} uses a context variable"
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+                "threading.local",
+                "_thread._local",
+            ):
+                yield f"{module} uses thread-locals"
+
+
+def no_module_has_a_state(sources: Sources) -> Iterator[str]:
+    """What is mutable at module or class level is a constant that nobody changes.
+
+    An approximation: it follows no value through calls or into other modules.
+    """
+    for module, source in sources.items():
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                yield f"{module} has the global {', '.join(node.names)}"
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for decorator in node.decorator_list:
+                    if called(decorator) in ("cache", "lru_cache"):
+                        yield f"{module}.{node.name} remembers its results for ever"
+        classes = (n.body for n in ast.walk(tree) if isinstance(n, ast.ClassDef))
+        constants = set()
+        for body in (tree.body, *classes):
+            for name, value in assigned(body):
+                if is_mutable(value):
+                    if not name.isupper() and name not in ("__slots__", "__all__"):
+                        yield f"{module} keeps a state in {name}"
+                    constants.add(name)
+        for name in changed(tree) & constants:
+            yield f"{module} changes its constant {name}"
+
+
+def called(node: ast.expr) -> str:
+    """The last part of the name of what is called or named."""
+    node = node.func if isinstance(node, ast.Call) else node
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    """The names that some statements bind, with what they are bound to."""
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, node.value
+
+
+def is_mutable(node: ast.expr) -> bool:
+    """Whether an expression makes something that can be changed or held."""
+    displays = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
+    if isinstance(node, ast.Call):
+        return called(node) in MUTABLE
+    return isinstance(node, displays)
+
+
+def changed(tree: ast.AST) -> set[str]:
+    """The names whose object is changed in place within some function."""
+    found = set()
+    for function in ast.walk(tree):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        bound = {
+            node.id
+            for node in ast.walk(function)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        for node in ast.walk(function):
+            owner: ast.expr | None = None
+            if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+                owner = node.value
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = node.func.value if node.func.attr in MUTATORS else None
+            elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+                owner = node.value
+            if isinstance(owner, ast.Name) and owner.id not in bound:
+                found.add(owner.id)
+            elif isinstance(owner, ast.Attribute):
+                found.add(owner.attr if owner.attr.isupper() else "")
+    return found
+
+
+RULES: list[Callable[[Sources], Iterator[str]]] = [
+    every_file_has_a_floor,
+    arrows_point_down,
+    there_is_no_circle,
+    a_store_knows_records_and_its_driver,
+    private_halves_belong_to_one_store,
+    a_session_knows_neither_http_nor_a_store,
+    a_manager_knows_no_wsgi,
+    an_integration_knows_no_store,
+    others_code_stays_where_it_belongs,
+    nobody_pickles,
+    nobody_reads_with_http_cookies,
+    nothing_is_kept_for_a_thread,
+    no_module_has_a_state,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_package_keeps_the_rule(rule: Callable[[Sources], Iterator[str]]) -> None:
+    """Nothing in the package breaks it."""
+    assert set(rule(package(ROOT))) == set()
+
+
+# -- a made-up house: first a sound one, then one with each rule broken ------------------
+
+SOUND: Sources = {
+    "__init__": "from .manager import M as M\nfrom .errors import E as E",
+    "errors": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n from .record import R"
+    ),
+    "record": "import hashlib\nNAMES = {'a': 1}\nPAIRS = [1]",
+    "store": "from .record import R",
+    "tokens": "from itsdangerous import Signer\nfrom . import record",
+    "session": "from .store import S\ndef f():\n names = {}\n names['a'] = 1",
+    "stores": "from ..errors import E\nfrom importlib import import_module",
+    "stores._disk": "from ..errors import E",
+    "stores.file": "from . import _disk\nfrom ..record import R\nimport filelock",
+    "stores.redis": "from ..record import R\nimport redis.backoff",
+    "manager": "from . import tokens\nfrom .stores import choose",
+    "middleware": "from .manager import M\nfrom webob import exc",
+    "integrations.flask": "import flask\nfrom ..middleware import M",
+    "cli": "import argparse\ndef main():\n from . import demo",
+    "demo": "from wsgiref.simple_server import make_server",
+}
+
+BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
+    (every_file_has_a_floor, {"utils": ""}),
+    (every_file_has_a_floor, {"helpers.text": ""}),
+    (arrows_point_down, {"record": "from .session import S"}),
+    (arrows_point_down, {"record": "from . import session"}),
+    (arrows_point_down, {"record": "from wsgisession.session import S"}),
+    (arrows_point_down, {"record": "import wsgisession.manager"}),
+    (arrows_point_down, {"record": "def f():\n from .manager import M"}),
+    (arrows_point_down, {"session": "from . import M"}),
+    (arrows_point_down, {"stores.file": "from ..middleware import M"}),
+    (
+        arrows_point_down,
+        {"store": "import typing\nif typing.TYPE_CHECKING:\n from . import session"},
+    ),
+    (there_is_no_circle, {"record": "from .errors import E"}),
+    (there_is_no_circle, {"record": "def f():\n from . import tokens"}),
+    (
+        there_is_no_circle,
+        {"stores": "from .file import F", "stores._disk": "from . import X"},
+    ),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from ..session import S"}),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from .redis import R"}),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from . import redis"}),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from . import choose"}),
+    (
+        a_store_knows_records_and_its_driver,
+        {"stores._disk": "from ..options import O", "options": ""},
+    ),
+    (private_halves_belong_to_one_store, {"stores.redis": "from ._disk import d"}),
+    (private_halves_belong_to_one_store, {"manager": "from .stores._disk import d"}),
+    (a_session_knows_neither_http_nor_a_store, {"session": "import wsgiref.util"}),
+    (a_session_knows_neither_http_nor_a_store, {"session": "from webob import exc"}),
+    (
+        a_session_knows_neither_http_nor_a_store,
+        {"session": "from .stores import choose"},
+    ),
+    (
+        a_session_knows_neither_http_nor_a_store,
+        {"session": "from .stores.file import F"},
+    ),
+    (
+        a_session_knows_neither_http_nor_a_store,
+        {"transaction": "def f():\n from . import cookies", "cookies": ""},
+    ),
+    (a_manager_knows_no_wsgi, {"manager": "from wsgiref.types import WSGIEnvironment"}),
+    (a_manager_knows_no_wsgi, {"manager": "from .middleware import M"}),
+    (a_manager_knows_no_wsgi, {"manager": "from .stores.file import F"}),
+    (
+        an_integration_knows_no_store,
+        {"integrations.flask": "from ..stores import choose"},
+    ),
+    (
+        an_integration_knows_no_store,
+        {"integrations.flask": "from .django import D", "integrations.django": ""},
+    ),
+    (others_code_stays_where_it_belongs, {"session": "import redis"}),
+    (others_code_stays_where_it_belongs, {"manager": "def f():\n import sqlalchemy"}),
+    (others_code_stays_where_it_belongs, {"stores.redis": "import filelock"}),
+    (others_code_stays_where_it_belongs, {"middleware": "from flask import Flask"}),
+    (nobody_pickles, {"serializers": "import pickle"}),
+    (nobody_pickles, {"serializers": "def f():\n from pickle import loads"}),
+    (nobody_pickles, {"stores.file": "import shelve as kept"}),
+    (
+        nobody_reads_with_http_cookies,
+        {"cookies": "from http.cookies import SimpleCookie"},
+    ),
+    (nobody_reads_with_http_cookies, {"cookies": "from http import cookies"}),
+    (
+        nothing_is_kept_for_a_thread,
+        {"session": "import threading\nx = threading.local()"},
+    ),
+    (nothing_is_kept_for_a_thread, {"session": "from threading import local"}),
+    (nothing_is_kept_for_a_thread, {"session": "from contextvars import ContextVar"}),
+    (
+        nothing_is_kept_for_a_thread,
+        {"session": "import contextvars as c\nc.ContextVar('a')"},
+    ),
+    (no_module_has_a_state, {"session": "_cache = {}"}),
+    (no_module_has_a_state, {"session": "sessions: list[int] = []"}),
+    (no_module_has_a_state, {"session": "import threading\n_lock = threading.Lock()"}),
+    (no_module_has_a_state, {"session": "n = 0\ndef f():\n global n\n n += 1"}),
+    (no_module_has_a_state, {"session": "SEEN = set()\ndef f(x):\n SEEN.add(x)"}),
+    (no_module_has_a_state, {"session": "SEEN = {}\ndef f(x):\n SEEN[x] = 1"}),
+    (no_module_has_a_state, {"session": "SEEN = {}\ndef f(x):\n del SEEN[x]"}),
+    (no_module_has_a_state, {"session": "class S:\n seen = []"}),
+    (
+        no_module_has_a_state,
+        {"session": "class S:\n ALL = []\n def f(s):\n  s.ALL.append(s)"},
+    ),
+    (
+        no_module_has_a_state,
+        {"session": "import functools\n@functools.cache\ndef f(): 0"},
+    ),
+    (
+        no_module_has_a_state,
+        {"session": "from functools import *\n@lru_cache(9)\ndef f(): 0"},
+    ),
+]
+
+
+class TestTheControls:
+    @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+    def test_a_sound_house_is_let_be(
+        self, rule: Callable[[Sources], Iterator[str]]
+    ) -> None:
+        """No rule complains about a house that keeps them all."""
+        assert list(rule(SOUND)) == []
+
+    @pytest.mark.parametrize(
+        ("rule", "change"),
+        BROKEN,
+        ids=[f"{rule.__name__}-{n}" for n, (rule, _) in enumerate(BROKEN)],
+    )
+    def test_a_breach_is_caught(
+        self, rule: Callable[[Sources], Iterator[str]], change: Sources
+    ) -> None:
+        """The same house with one thing wrong is complained about."""
+        assert list(rule({**SOUND, **change}))
+
+    def test_every_rule_has_a_control(self) -> None:
+        """A rule that has never caught anything proves nothing."""
+        assert {rule for rule, _ in BROKEN} == set(RULES)
+
+    def test_the_package_was_found(self) -> None:
+        """The rules are applied to the files that are there."""
+        sources = package(ROOT)
+        assert {"__init__", "session", "stores", "stores.file"} <= set(sources)
+        ours = [each for each in arrows(sources) if each.ours]
+        assert Arrow("middleware", "manager", ours=True) in ours
+        assert Arrow("stores.file", "stores._disk", ours=True) in ours
+        assert Arrow("errors", "record", ours=True) in ours
+        assert not any(
+            each.what == "__init__" for each in ours if each.who != "__main__"
+        )

@@ -1,0 +1,405 @@
+"""The demo: over HTTP, and in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+from wsgiref.validate import validator
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from webtest import TestApp
+
+import wsgisession
+from wsgisession import ConfigurationError
+from wsgisession.demo import AT_ONCE, BlindStore, demo
+from wsgisession.stores.memory import MemoryStore
+
+from .browser import chromium, resize
+
+PACKAGE = Path(wsgisession.__file__).parent.parent
+
+
+@contextmanager
+def started(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo as a process; its output can be read."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wsgisession", "demo", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PACKAGE,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """What the demo says first: where it is."""
+    assert process.stdout is not None
+    said = re.search(r"http://\S+", process.stdout.readline())
+    assert said is not None
+    return said[0]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A demo that runs as anybody's does."""
+    with started("--port", "0") as process:
+        yield address(process)
+
+
+# -- the process -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_quietly_and_leaves_nothing(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    """Its folder is private while it runs, and gone after Ctrl-C; no traceback."""
+    with started("--port", "0", TMPDIR=str(tmp_path)) as process:
+        urlopen(address(process)).read()
+        assert process.stdout is not None
+        assert "Ctrl-C" in process.stdout.readline()
+        (folder,) = tmp_path.iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        process.send_signal(how)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert out == "\nStopped.\n"
+    assert err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_is_avoided_unless_it_was_asked_for() -> None:
+    """8000 is only a suggestion of ours; a port that somebody named is not."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it, which is as good
+        with started() as process:
+            assert not address(process).endswith(":8000/")
+        with started("--port", "8000") as process:
+            _, err = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert "cannot listen on 127.0.0.1:8000" in err
+    assert "Traceback" not in err
+
+
+def test_what_is_not_installed_is_named() -> None:
+    """Without filelock it says what to install."""
+    code = (
+        "import sys; sys.modules['filelock'] = None; "
+        "from wsgisession.cli import main; sys.exit(main(['demo', '--port', '0']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE
+    )
+    assert ended.returncode == 2
+    assert 'pip install "wsgisession-middleware[file]"' in ended.stderr
+
+
+def test_a_store_that_cannot_show_it_is_refused() -> None:
+    """The demo locks and lists sessions."""
+    with pytest.raises(ConfigurationError, match="BlindStore cannot show it all"):
+        demo({"store": BlindStore(MemoryStore())})
+
+
+# -- the promise -------------------------------------------------------------------------
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def ask(url: str) -> Ask:
+    """Send a request with the cookies so far, and give the JSON of the answer."""
+    jar: dict[str, str] = {}
+
+    def ask(method: str, path: str) -> Any:
+        cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+        request = Request(url + path, method=method, headers={"Cookie": cookies})
+        with urlopen(request, timeout=30) as answer:
+            for line in answer.headers.get_all("Set-Cookie", []):
+                name, _, rest = line.partition("=")
+                jar[name] = rest.partition(";")[0]
+            return json.load(answer)
+
+    return ask
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_of_fifty_at_once_all_are_kept(ask: Ask, method: str) -> None:
+    """Fifty POSTs wait for one another; of fifty GETs those that met run again."""
+    ask("POST", "counter/reset")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(
+            pool.map(lambda _: ask(method, "counter/increment"), range(AT_ONCE))
+        )
+    assert ask("GET", "counter") == {"counter": AT_ONCE}
+    if method == "POST":
+        assert all(each["locked"] and not each["replayed"] for each in answers)
+    else:
+        assert any(each["replayed"] for each in answers)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_blind_store_loses_some(ask: Ask, method: str) -> None:
+    """The same requests of the same application: the comparison is a real one."""
+    ask("POST", "blind/counter/reset")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(
+            pool.map(lambda _: ask(method, "blind/counter/increment"), range(AT_ONCE))
+        )
+    assert ask("GET", "blind/counter")["counter"] < AT_ONCE
+    assert not any(each["locked"] or each["replayed"] for each in answers)
+
+
+# -- the page ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def application() -> Any:
+    return validator(demo({"url": "memory:"}))
+
+
+@pytest.fixture
+def visitor(application: Any) -> TestApp:
+    return TestApp(application, lint=False)
+
+
+def log_in(visitor: TestApp, user: str) -> Any:
+    form = visitor.get("/").forms["login"]
+    form["user"] = user
+    return form.submit(status=303).follow()
+
+
+def listed_ids(page: Any) -> list[str]:
+    """The short ids of the sessions in the list."""
+    return re.findall(r"<code>([0-9a-f]{8})</code>", page.text)
+
+
+def test_visits_are_counted(visitor: TestApp) -> None:
+    """Each look at the page is a visit."""
+    visitor.get("/").mustcontain('data-value="visits">1<')
+    visitor.get("/").mustcontain('data-value="visits">2<')
+    assert visitor.head("/").body == b""
+    visitor.get("/").mustcontain('data-value="visits">4<')
+
+
+def test_what_is_shown_is_text(visitor: TestApp) -> None:
+    """A name with markup in it is shown as it was written."""
+    page = log_in(visitor, "<script>alert('x')</script>")
+    page.mustcontain("&lt;script&gt;alert(&#x27;x&#x27;)", no=["<script>alert"])
+
+
+def test_the_page_needs_nobody_else(visitor: TestApp) -> None:
+    """No address of another host, and a policy under which none could be reached."""
+    page = visitor.get("/")
+    assert re.findall(r"(?:src|href|action)=\"(?!/|data:)[^\"]*\"", page.text) == []
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none';")
+    nonce = re.search(r"script-src 'nonce-([^']+)'", str(page.headers))
+    assert nonce is not None
+    assert page.text.count(f'nonce="{nonce[1]}"') == 2
+    assert nonce[1] not in visitor.get("/").text
+
+
+def test_sessions_of_a_user_are_listed_and_ended(
+    visitor: TestApp, application: Any
+) -> None:
+    """All of mine and nobody else's; each can be ended, or all but this one."""
+    others = [TestApp(application, lint=False) for _ in range(3)]
+    for other in others:
+        log_in(other, "Ann")
+    stranger = TestApp(application, lint=False)
+    theirs = listed_ids(log_in(stranger, "Bob"))
+    page = log_in(visitor, "Ann")
+    ids = listed_ids(page)
+    assert len(set(ids)) == 4
+    assert not set(ids) & set(theirs)
+    assert page.text.count("<li aria-current=true>") == 1
+
+    buttons = re.findall(r'name="id" value="([0-9a-f]{64})"', page.text)
+    stranger.post("/end", {"id": buttons[0]}, status=303)
+    assert listed_ids(visitor.get("/")) == ids
+    visitor.post("/end", {"id": buttons[0]}, status=303)
+    assert listed_ids(visitor.get("/")) == ids[1:]
+    others[0].get("/").mustcontain("<dd>nobody</dd>")
+
+    visitor.get("/").forms["end-others"].submit(status=303)
+    assert listed_ids(visitor.get("/")) == ids[3:]
+    assert listed_ids(stranger.get("/")) == theirs
+
+    visitor.post("/end", {"id": buttons[3]}, status=303)
+    visitor.get("/").mustcontain("<dd>nobody</dd>", 'data-value="visits">1<')
+
+
+def test_a_logout_ends_it(visitor: TestApp) -> None:
+    """The next page is a stranger's."""
+    page = log_in(visitor, "Ann")
+    page.forms["logout"].submit(status=303).follow().mustcontain("<dd>nobody</dd>")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/nowhere", b"", 404),
+        ("GET", "/blind/", b"", 404),
+        ("GET", "/login", b"", 405),
+        ("GET", "/counter/reset", b"", 405),
+        ("POST", "/login", b"user=", 303),
+        ("POST", "/end", b"id=../../etc/passwd", 303),
+        ("POST", "/end", b"", 303),
+        ("POST", "/end-others", b"", 303),
+    ],
+)
+def test_bad_requests_are_answered(
+    visitor: TestApp, method: str, path: str, body: bytes, status: int
+) -> None:
+    """Whatever somebody sends is no error of ours, and makes no session."""
+    if method == "GET":
+        answer = visitor.get(path, status=status)
+    else:
+        answer = visitor.post(path, body, status=status)
+    assert "Set-Cookie" not in answer.headers
+    if status == 405:
+        assert "POST" in answer.headers["Allow"]
+
+
+def test_a_file_in_the_place_of_a_name_is_no_name(visitor: TestApp) -> None:
+    """A form that somebody else wrote may hold what ours does not."""
+    visitor.post("/login", upload_files=[("user", "x.txt", b"Ann")], status=303)
+    visitor.get("/").mustcontain("<dd>nobody</dd>")
+
+
+# -- in a real browser -------------------------------------------------------------------
+
+
+def until(browser: Chrome, true: Callable[[Chrome], Any]) -> None:
+    # A page that is just being replaced gives elements that are gone when asked.
+    wait = WebDriverWait(browser, 20, 0.05, [StaleElementReferenceException])
+    wait.until(true)
+
+
+def text(browser: Chrome, selector: str) -> str:
+    return browser.find_element(By.CSS_SELECTOR, selector).text
+
+
+def shows(selector: str, expected: str) -> Callable[[Chrome], bool]:
+    return lambda browser: expected in text(browser, selector)
+
+
+def listed(count: int) -> Callable[[Chrome], bool]:
+    return lambda browser: (
+        len(browser.find_elements(By.CSS_SELECTOR, "#sessions li")) == count
+    )
+
+
+def sign_in(browser: Chrome, user: str) -> None:
+    browser.find_element(By.ID, "user").send_keys(user, Keys.ENTER)
+    until(browser, shows("#logout", user))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_the_button_shows_it(browser: Chrome, url: str, method: str) -> None:
+    """One click: 50 of 50 here, fewer there, and the counter among the values."""
+    browser.get(url)
+    browser.find_element(By.CSS_SELECTOR, f"[data-method={method}]").click()
+    until(browser, shows(".blind .note", "lost without a word"))
+    assert text(browser, "#kept") == "50 of 50"
+    kept = re.fullmatch(r"(\d+) of 50", text(browser, "#blind"))
+    assert kept is not None
+    assert 0 < int(kept[1]) < 50
+    assert text(browser, "[data-value=counter]") == "50"
+    how = "took the lock" if method == "POST" else "were run again"
+    assert how in text(browser, ".kept .note")
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".kept .on")) == 50
+    assert browser.find_elements(By.CSS_SELECTOR, "[aria-disabled]") == []
+    assert browser.get_log("browser") == []  # no error, no policy violated
+
+
+def test_the_keyboard_is_enough(browser: Chrome, url: str) -> None:
+    """Tab leads to the button first, and Enter presses it."""
+    browser.get(url)
+    browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    focused = browser.switch_to.active_element
+    assert focused.get_attribute("data-method") == "POST"
+    focused.send_keys(Keys.ENTER)
+    until(browser, shows("#kept", "50 of 50"))
+    assert browser.switch_to.active_element == focused
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_page_fits(browser: Chrome, url: str, width: int, height: int) -> None:
+    """Nothing to scroll on a desk, and never sideways."""
+    resize(browser, width=width, height=height)
+    browser.get(url)
+    size = "return [document.body.scrollWidth, document.body.scrollHeight]"
+    across, down = browser.execute_script(size)
+    resize(browser, width=1280, height=800)
+    assert across <= width
+    assert down <= height or width < 600
+
+
+def test_two_browsers_of_one_user(browser: Chrome, url: str, tmp_path: Path) -> None:
+    """Each sees the other's session; one ends it, and the other is a stranger."""
+    browser.get(url)
+    sign_in(browser, "Ann <Lee>")
+    until(browser, listed(1))
+    with chromium(tmp_path / "other") as other:
+        other.get(url)
+        sign_in(other, "Ann <Lee>")
+        until(other, listed(2))
+        browser.refresh()
+        until(browser, listed(2))
+        end = "#sessions li:not([aria-current]) button"
+        browser.find_element(By.CSS_SELECTOR, end).click()
+        until(browser, listed(1))
+        other.refresh()
+        assert other.find_element(By.ID, "login").is_displayed()
+    browser.find_element(By.CSS_SELECTOR, "#logout button").click()
+    until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())
+
+
+def test_a_session_outlives_the_demo(browser: Chrome, tmp_path: Path) -> None:
+    """The same folder and the same browser: after a restart Ann is still there."""
+    store = ("--store", (tmp_path / "sessions").as_uri())
+    with started("--port", "0", *store) as process:
+        url = address(process)
+        browser.get(url)
+        sign_in(browser, "Ann")
+        before = int(text(browser, "[data-value=visits]"))
+    port = url.rstrip("/").rpartition(":")[2]
+    with started("--port", port, *store) as process:
+        assert address(process) == url
+        browser.refresh()
+        assert "Ann" in text(browser, "#logout")
+        assert int(text(browser, "[data-value=visits]")) == before + 1
