@@ -84,7 +84,19 @@ OF_MYSQL = {
     # Which has no LIMIT within IN, and would walk through the table for it.
     "sweep": "DELETE FROM {table} WHERE {expired} LIMIT :batch",
 }
-OF = {"postgresql": OF_POSTGRESQL, "mysql": OF_MYSQL, "mariadb": OF_MYSQL}
+OF_SQLITE = {
+    # Whoever fills the log has it written back: else the next to save pays for it.
+    "write_back": "PRAGMA wal_checkpoint(PASSIVE)",
+}
+OF = {
+    "sqlite": OF_SQLITE,
+    "postgresql": OF_POSTGRESQL,
+    "mysql": OF_MYSQL,
+    "mariadb": OF_MYSQL,
+}
+
+# Rows that a sweep takes at once.  SQLite has one writer: all others wait meanwhile.
+SWEEP = {"sqlite": 50, "postgresql": 100, "mysql": 100, "mariadb": 100}
 
 
 class Statement:

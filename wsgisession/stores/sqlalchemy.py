@@ -34,10 +34,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ..errors import ConfigurationError, Conflict, LockTimeout, StoreError
 from ..record import Key, Record
 from ._sql_engines import TRANSIENT, broken, codes, in_memory, make_engine
-from ._sql_statements import Statement, make_table, statements
+from ._sql_statements import SWEEP, Statement, make_table, statements
 
 PAGE = 200
-SWEEP = 100
 TRIES = 5
 PATIENCE = 10.0
 HOUR = 3600
@@ -189,7 +188,10 @@ class SQLAlchemyStore:
 
     def delete_expired(self, *, batch: int) -> int:
         began = time.monotonic()
-        swept = self._count("sweep", {"batch": min(batch, SWEEP)})
+        most = SWEEP[self._engine.dialect.name]
+        swept = self._count("sweep", {"batch": min(batch, most)})
+        if "write_back" in self._sql:
+            self._run("write_back", {})
         # Whoever waited meanwhile comes before the next batch: SQLite keeps no queue.
         time.sleep(time.monotonic() - began)
         return swept
