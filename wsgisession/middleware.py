@@ -311,7 +311,8 @@ class _Response:
             if not self._sent:
                 self._send()
         except BaseException as error:
-            _close(self._body)
+            body, self._body = self._body, ()  # the server's close() comes as well
+            _close(body)
             self._body = self._failed(error)
             self._chunks = iter(self._body)
             chunk = next(self._chunks, None)
