@@ -135,13 +135,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
-    print(  # noqa: T201
+    print(
         "               waiting hand-overs median ms  p90 ms longest wait commands a turn"
     )
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
         for processes, times in ((2, 5), (5, 2), (17, 1)):
             for kind in KINDS:
-                print(measure(server, kind, processes, rounds * times))  # noqa: T201
+                print(measure(server, kind, processes, rounds * times))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ rounds; the latter two are worth comparing between machines.
 
 The limits: one GET and the JSON (and SET) in redis-py, one SELECT (and UPDATE) in the
 driver, ``open`` (and ``os.replace``), base64, HMAC and JSON for the cookie, one
-``pickle.loads`` (and ``dumps``) in memory.  A limit neither locks nor moves an idle clock.
+``pickle.loads`` (and ``dumps``) in memory.  They neither lock nor move an idle clock.
 Ours is what the defaults give; the change is made under the lock where there is one.
 """
 
@@ -114,9 +114,9 @@ def limit_of_memory() -> Limit:
 
     def change() -> None:
         nonlocal kept
-        kept = pickle.dumps(pickle.loads(kept))  # noqa: S301
+        kept = pickle.dumps(pickle.loads(kept))
 
-    return {"read": lambda: pickle.loads(kept), "change": change}  # noqa: S301
+    return {"read": lambda: pickle.loads(kept), "change": change}
 
 
 def limit_of_file(folder: Path) -> Limit:
@@ -318,9 +318,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for files (default: temporary)")
     given = parser.parse_args()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder)))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder))
+        )
         for line in measure(list(all_contests(given.urls, folder)), given.rounds):
-            print(line)  # noqa: T201
+            print(line)
 
 
 if __name__ == "__main__":

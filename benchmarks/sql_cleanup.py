@@ -163,7 +163,7 @@ class _Sweep(threading.Thread):
         try:
             command = [sys.executable, "-m", __spec__.name, self._url, "--sweep"]
             root = Path(__file__).parents[1]
-            output = subprocess.run(  # noqa: S603
+            output = subprocess.run(
                 command, check=True, capture_output=True, cwd=root
             ).stdout
             self.swept, self.seconds = int(output.split()[0]), float(output.split()[1])
@@ -178,7 +178,7 @@ def sweep(url: str) -> None:
     total = 0
     while swept := store.delete_expired(batch=BATCH):
         total += swept
-    print(total, time.perf_counter() - began)  # noqa: T201
+    print(total, time.perf_counter() - began)
     store._engine.dispose()
 
 
@@ -194,9 +194,9 @@ def main() -> None:
         sweep(given.url)
         return
     result = measure(given.url, rows=given.rows, seconds=given.seconds)
-    print("alone: ", result.alone)  # noqa: T201
-    print("beside:", result.beside)  # noqa: T201
-    print(f"swept {result.swept} in {result.seconds:.1f} s")  # noqa: T201
+    print("alone: ", result.alone)
+    print("beside:", result.beside)
+    print(f"swept {result.swept} in {result.seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ FLOORS = {
 """Who may know whom: a file knows files of its own floor and of those below."""
 
 EXTERNAL = {
+    "serializers": {"msgspec"},
     "tokens": {"itsdangerous"},
     "sealing": {"itsdangerous", "cryptography"},
     "cookies": {"webob"},

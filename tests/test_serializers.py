@@ -25,11 +25,37 @@ from markupsafe import Markup
 
 import wsgisession
 from wsgisession import JSONSerializer, SerializationError
+from wsgisession.serializers import STANDARD
 
 from .conftest import missing
 
 fuzz = settings(deadline=None, database=None)
-json_ = JSONSerializer()
+
+
+class Installations:
+    """The serializer where msgspec is installed, and where it is not.
+
+    Each must read what the other wrote, and both mean the same by it.
+    """
+
+    def __init__(self) -> None:
+        self.quick, self.plain = JSONSerializer(), JSONSerializer(STANDARD)
+
+    def dumps(self, values: dict[str, Any]) -> bytes:
+        data, other = self.quick.dumps(values), self.plain.dumps(values)
+        assert strict_equal(self.quick.loads(other), self.plain.loads(data))
+        return data
+
+    def loads(self, data: bytes) -> dict[str, Any]:
+        try:
+            values = self.plain.loads(data)
+        except Exception:
+            return self.quick.loads(data)
+        assert strict_equal(self.quick.loads(data), values)
+        return values
+
+
+json_ = Installations()
 
 
 def back(value: Any) -> Any:

@@ -148,18 +148,11 @@ class _Response:
     As an iterator it is the body, wherever that is not at hand as a whole.
     """
 
-    __slots__ = (
-        "_before",
-        "_body",
-        "_chunks",
-        "_environ",
-        "_head",
-        "_middleware",
-        "_sent",
-        "_session",
-        "_start_response",
-        "_write",
-    )
+    _head: tuple[str, Headers] | None = None
+    _sent = False
+    _write: Write | None = None
+    _body: Iterable[bytes] = ()
+    _chunks: Iterator[bytes] | None = None
 
     def __init__(
         self,
@@ -174,11 +167,6 @@ class _Response:
         self._start_response = start_response
         self._session = session
         self._before = before
-        self._head: tuple[str, Headers] | None = None
-        self._sent = False
-        self._write: Write | None = None
-        self._body: Iterable[bytes] = ()
-        self._chunks: Iterator[bytes] | None = None
 
     def run(self) -> Iterable[bytes]:
         """Call the application, and give the body that the server is to send."""
@@ -204,10 +192,10 @@ class _Response:
         A server recognises the file wrapper it gave by its type, and sends the file by
         itself.
         """
+        if isinstance(body, (list, tuple)):
+            return True
         wrapper = self._environ.get("wsgi.file_wrapper")
-        return isinstance(body, (list, tuple)) or (
-            isinstance(wrapper, type) and isinstance(body, wrapper)
-        )
+        return isinstance(wrapper, type) and isinstance(body, wrapper)
 
     # -- what the application calls ----------------------------------------------------
 
