@@ -44,7 +44,7 @@ def open_file(path: str, flags: int) -> int:
     return os.open(path, flags | _FLAGS, 0o600)
 
 
-def create(path: str) -> int:
+def create(path: str, *, fsync: bool) -> int:
     """A new file, with the two folders above it where they are missing."""
     while True:
         try:
@@ -53,6 +53,8 @@ def create(path: str) -> int:
             folder = os.path.dirname(path)
             for each in (os.path.dirname(folder), folder):
                 make_folder(each)
+                if fsync:
+                    fsync_folder(os.path.dirname(each))
 
 
 def make_folder(path: str) -> None:
@@ -86,7 +88,7 @@ def write(fd: int, content: bytes) -> None:
 def replace_file(path: str, content: bytes, *, fsync: bool) -> None:
     """Put a new file in the place of the old one, in one step for every reader."""
     draft = f"{path}.{token_hex(8)}{DRAFT}"
-    fd = create(draft)
+    fd = create(draft, fsync=fsync)
     try:
         try:
             write(fd, content)

@@ -132,7 +132,7 @@ class FileStore:
                 if in_turn and self._leases.free(held):
                     until, holder = time.time() + lease, self._leases.holder()
                     stripe.lease = Lease(ticket, until, holder, waiters)
-                    return replace(current, lease=ticket)
+                    return current.bare(lease=ticket)
                 if waited >= wait:
                     raise LockTimeout(id, waited)
                 if not queued and len(waiters) >= self._lock_waiters:
@@ -227,16 +227,24 @@ class FileStore:
         """Sweep up to ``limit`` expired records of a folder, and say how many."""
         swept, folder = 0, os.path.dirname(self._path(f"{shard:03x}"))
         for name in self._list(folder):
-            path = f"{folder}/{name}"
-            with suppress(FileNotFoundError):
-                if name.endswith(_disk.DRAFT):
-                    if os.lstat(path).st_mtime < time.time() - STALE:
-                        os.unlink(path)
-                elif ID.fullmatch(name) and _expiry(path) <= time.time():
-                    swept += self._sweep_one(name)
+            try:
+                swept += self._sweep_file(folder, name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # this one; the folder itself can be read
+                _log.error("the file %s was not swept: %s", name, error.strerror)
             if swept >= limit:
                 break
         return swept
+
+    def _sweep_file(self, folder: str, name: str) -> bool:
+        path = f"{folder}/{name}"
+        if name.endswith(_disk.DRAFT):
+            if os.lstat(path).st_mtime < time.time() - STALE:
+                os.unlink(path)
+            return False
+        expired = ID.fullmatch(name) and _expiry(path) <= time.time()
+        return bool(expired) and self._sweep_one(name)
 
     def _sweep_one(self, id: str) -> bool:
         with self._leases.stripe(id):  # somebody may have renewed it since we looked
@@ -258,7 +266,7 @@ class FileStore:
     def _mark(self, user: str, id: str) -> None:
         folder = self._folder_of(user)
         with suppress(FileExistsError):
-            os.close(_disk.create(f"{folder}/{id}"))
+            os.close(_disk.create(f"{folder}/{id}", fsync=self._fsync))
         if self._fsync:
             _disk.fsync_folder(folder)
 
