@@ -210,7 +210,7 @@ class Transaction:
         """End our lease without writing."""
         if self.record is not None and self.record.lease is not None:
             self._release(self.record)
-            self.record = replace(self.record, lease=None)
+            self.record = self.record.bare()
 
     def _release(self, record: Record) -> None:
         if record.lease is not None and self.backend.locks is not None:
@@ -242,7 +242,7 @@ class Transaction:
         """The session was ended under our hands: what we wrote is dropped, aloud."""
         assert self.record is not None
         self.gone = self.record.id
-        self.record = replace(self.record, lease=None)
+        self.record = self.record.bare()
         self._report()
 
     def _report(self) -> None:
@@ -282,6 +282,14 @@ class Transaction:
         if self._identity != "regenerate":
             self._identity = how
         self._upcoming = new_token()
+
+    def _renew(self) -> None:
+        """Rotate because it is time, unless that would mean to wait."""
+        only_read = not self.changed()
+        with suppress(LockTimeout):
+            self.change_identity("rotate")
+        if only_read:
+            self.draft.stale.clear()  # nothing was made of what another has changed
 
     def end(self) -> None:
         """End the session at the commit, and go on with a new, empty one."""
@@ -326,8 +334,7 @@ class Transaction:
         if self._deadline(self.backend.clock()) <= self.backend.clock():
             self.end()
         elif self._rotation_is_due():
-            with suppress(LockTimeout):
-                self.change_identity("rotate")
+            self._renew()
         self.bury()
         if self.outage is not None:
             return
@@ -388,8 +395,10 @@ class Transaction:
         self.draft.forget()
         self.forced, self._identity, self._upcoming = False, None, None
         self._replay_due = None
-        self.about = self._stored_about
-        self.user = self.record.user if self.record is not None else None
+        self.about, self.user = self._stored_about, None
+        if (record := self.record) is not None:
+            self.user, self.created = record.user, record.created
+            self.accessed = record.accessed
 
     def changed(self) -> bool:
         """Whether there is something to write."""
@@ -452,7 +461,7 @@ class Transaction:
         if self.record is None:
             self._upcoming = None  # the id was taken: take another
             return
-        self.record = replace(self.record, lease=None)
+        self.record = self.record.bare()
         theirs = conflict.record
         if theirs is None or theirs.state == "ended":
             self._lost()
