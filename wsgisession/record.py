@@ -52,8 +52,8 @@ class Record:
     token: str | None = field(default=None, repr=False, compare=False)
     lease: object | None = field(default=None, repr=False, compare=False)
 
-    def bare(self) -> Record:
-        """The record without what is never stored."""
+    def bare(self, *, lease: object | None = None) -> Record:
+        """The record without what is never stored, but for a lease on it."""
         return Record(
             id=self.id,
             data=self.data,
@@ -64,6 +64,7 @@ class Record:
             user=self.user,
             state=self.state,
             successor=self.successor,
+            lease=lease,
         )
 
 

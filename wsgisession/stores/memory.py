@@ -86,7 +86,7 @@ class MemoryStore:
                 self._wake(key.id)
                 return current
             held = self._leases[key.id] = _Lease(time.time() + lease)
-            return replace(current, lease=held)
+            return current.bare(lease=held)
 
     def unlock(self, record: Record) -> None:
         with self._mutex:

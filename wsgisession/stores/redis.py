@@ -23,7 +23,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -428,4 +428,4 @@ def _lease_of(record: Record) -> _Lease:
 def _locked(record: Record | None, token: str, write: bytes) -> Record | None:
     if record is None or record.state != "live":
         return record
-    return replace(record, lease=_Lease(token, record.version, write))
+    return record.bare(lease=_Lease(token, record.version, write))
