@@ -287,7 +287,10 @@ class Transaction:
         """Rotate because it is time, unless that would mean to wait."""
         only_read = not self.changed()
         with suppress(LockTimeout):
-            self.change_identity("rotate")
+            if self.backend.locks is not None:
+                self.lock()
+            if self._rotation_is_due():  # and nobody has rotated it meanwhile
+                self.change_identity("rotate")
         if only_read:
             self.draft.stale.clear()  # nothing was made of what another has changed
 
