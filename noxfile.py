@@ -55,6 +55,13 @@ def redis_6(session: nox.Session) -> None:
     _test_the_wheel(session, "tests/stores/test_redis.py")
 
 
+@nox.session
+def long(session: nox.Session) -> None:
+    """Proofs that take minutes; the everyday tests have a short version of each."""
+    session.env["WSGISESSION_LONG"] = "1"
+    _test_the_wheel(session, "tests/stores/test_cookie.py", "-k", "random_tokens")
+
+
 def _test_the_wheel(session: nox.Session, *arguments: str) -> None:
     # Not below the session's own TMPDIR, which a database's user could not enter.
     away = Path(session.virtualenv.location) / "away"
