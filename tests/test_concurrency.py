@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from wsgisession import (
     SessionEnded,
     SessionManager,
 )
-from wsgisession.record import Record
+from wsgisession.record import Key, Record
 from wsgisession.testing import BlindStore
 
 from .conftest import CountingStore, Visitor
@@ -162,9 +163,12 @@ def test_a_decision_on_another_key_is_replayed(manager: SessionManager) -> None:
     assert values(manager)["other"] == 0
 
 
-def test_which_keys_there_are_counts_as_read(manager: SessionManager) -> None:
+@pytest.mark.parametrize("count", [len, lambda s: len(set(s))])
+def test_which_keys_there_are_counts_as_read(
+    manager: SessionManager, count: Step
+) -> None:
     """P1: a new key changes what len() or a loop has seen."""
-    slow = Meanwhile(len, lambda s: s.update(count=len(s)))
+    slow = Meanwhile(count, lambda s: s.update(count=count(s)))
     browser = visitor(manager, slow=slow, new=lambda s: s.update(new=1))
     slow.other = lambda: browser.another().get("/new")
     browser.get("/slow")
@@ -301,6 +305,44 @@ def test_a_request_with_a_body_is_not_replayed(manager: SessionManager) -> None:
     assert slow.runs == 1
 
 
+@pytest.mark.parametrize(
+    ("environ", "runs"),
+    [
+        ({"CONTENT_LENGTH": ""}, 2),
+        ({"CONTENT_LENGTH": "0"}, 2),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, 1),
+    ],
+)
+def test_what_counts_as_a_body(
+    manager: SessionManager, environ: dict[str, str], runs: int
+) -> None:
+    """A length above 0, or a transfer encoding; some servers send an empty length."""
+    slow = Meanwhile(lambda s: s["n"], increment)
+    browser = visitor(manager, slow=slow)
+    slow.other = lambda: browser.another().get("/increment")
+    browser.get("/slow", extra_environ=environ)
+    assert slow.runs == runs
+
+
+@pytest.mark.parametrize(
+    ("method", "runs"),
+    [("GET", 2), ("HEAD", 2), ("OPTIONS", 2), ("TRACE", 2)]
+    + [("POST", 1), ("PUT", 1), ("DELETE", 1), ("PATCH", 1)],
+)
+def test_only_a_safe_method_is_replayed(
+    store: Any, caplog: pytest.LogCaptureFixture, method: str, runs: int
+) -> None:
+    """RFC 9110 9.2.1; what the others did may not be done twice."""
+    manager = SessionManager(store, Options(locking="never"))
+    slow = Meanwhile(lambda s: s["n"], increment)
+    browser = visitor(manager, slow=slow)
+    slow.other = lambda: browser.another().get("/increment")
+    browser.request("/slow", method=method)
+    assert slow.runs == runs
+    assert values(manager)["n"] == 1 + runs
+    assert ("n changed while in use" in caplog.text) is (runs == 1)
+
+
 def test_a_handler_can_decline_its_replay(manager: SessionManager) -> None:
     """session.replay = False, for a GET that speaks to the outside world."""
 
@@ -330,6 +372,39 @@ def test_a_replay_is_announced(store: Any, caplog: pytest.LogCaptureFixture) -> 
     assert "replaying '/slow': ['n'] changed meanwhile" in caplog.text
 
 
+def test_an_on_replay_hook_that_fails_disturbs_nobody(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request is run again all the same, and the log has the error."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("hook")
+
+    manager = SessionManager(store, Options(on_replay=broken))
+    slow = Meanwhile(lambda s: s["n"], increment)
+    browser = visitor(manager, slow=slow)
+    slow.other = lambda: browser.another().get("/increment")
+    assert browser.get("/slow").text == "3"
+    assert "the on_replay hook failed" in caplog.text
+
+
+def test_a_replay_does_not_wait_for_its_own_first_run(store: Any) -> None:
+    """A lock that the first run has taken meanwhile is free for the second."""
+    manager = SessionManager(store, Options(lock_wait=0.1))
+
+    def save_and_lock(session: Session) -> object:
+        increment(session)
+        session.save()
+        session.lock()
+        return session["n"]
+
+    slow = Meanwhile(lambda s: s["n"], save_and_lock)
+    browser = visitor(manager, slow=slow)
+    slow.other = lambda: browser.another().get("/increment")
+    assert browser.get("/slow").text == "3"
+    assert slow.runs == 2
+
+
 def test_a_replay_is_never_nested(manager: SessionManager) -> None:
     """The second run holds the lock, so nobody else can save meanwhile."""
     other: list[Any] = []
@@ -350,6 +425,57 @@ def test_a_replay_is_never_nested(manager: SessionManager) -> None:
     slow.other = lambda: other.append(browser.another().get("/increment").text)
     assert browser.get("/slow").text == "3"
     assert (slow.runs, other) == (2, ["2"])
+
+
+def test_a_holder_that_overran_its_lease_overwrites_nobody(store: Any) -> None:
+    """P11: its save is a conflict like any other."""
+    options = Options(lock_lease=0.2, on_conflict="raise")
+    manager = SessionManager(store, options)
+    slow = Meanwhile(lambda s: s["n"], increment)
+    browser = visitor(manager, slow=slow)
+
+    def after_the_lease() -> None:
+        time.sleep(0.3)
+        browser.another().post("/increment")
+
+    slow.other = after_the_lease
+    with pytest.raises(SessionConflict):
+        browser.post("/slow")
+    assert values(manager)["n"] == 2
+
+
+def test_a_conflict_needs_no_patience(store: Any) -> None:
+    """With lock_wait=0 a merge goes through where nobody holds the lock."""
+    manager = SessionManager(store, Options(lock_wait=0))
+    slow = Meanwhile(lambda s: s["n"], increment)
+    browser = visitor(manager, slow=slow)
+    slow.other = lambda: browser.another().get("/other")
+    assert browser.get("/slow").text == "2"
+    assert values(manager) == {"n": 2, "cart": [], "other": 7}
+
+
+def test_a_new_session_that_is_saved_twice_takes_another_id(store: Any) -> None:
+    """Where a driver repeats a save whose reply was lost, its own is in the way."""
+
+    class Repeating(CountingStore):
+        """Does the first save twice."""
+
+        def __init__(self) -> None:
+            super().__init__(store)
+            self.save = self.save_twice
+
+        def save_twice(self, record: Record, *, expect: int) -> str | None:
+            self.calls.append("save")
+            assert len(self.calls) <= 2, "the same id is tried for ever"
+            if len(self.calls) == 1:
+                store.save(record, expect=expect)
+            saved: str | None = store.save(record, expect=expect)
+            return saved
+
+    session = SessionManager(Repeating()).create()
+    session["n"] = 1
+    session.save()
+    assert SessionManager(store).open(str(session.token)) == {"n": 1}
 
 
 # -- P2: no resurrection -----------------------------------------------------------------
@@ -415,8 +541,10 @@ def test_a_late_end_goes_to_hook_and_log_not_to_the_client(
     assert "ended while a request was using it" in caplog.text
 
 
-def test_a_hook_that_fails_disturbs_nobody(store: Any) -> None:
-    """The answer stands, and the session stays ended."""
+def test_a_hook_that_fails_disturbs_nobody(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer stands, the session stays ended, and the log has the error."""
 
     def broken(_: object) -> None:
         raise RuntimeError("hook")
@@ -427,6 +555,7 @@ def test_a_hook_that_fails_disturbs_nobody(store: Any) -> None:
     slow.other = lambda: browser.another().get("/logout")
     assert browser.get("/slow").status_int == 200
     assert list(manager.sessions()) == []
+    assert "the on_ended hook failed" in caplog.text
 
 
 def test_a_touch_never_revives_a_logout(store: Any) -> None:
@@ -439,14 +568,21 @@ def test_a_touch_never_revives_a_logout(store: Any) -> None:
     assert list(manager.sessions()) == []
 
 
-def test_a_save_through_a_rotation_reaches_the_session(manager: SessionManager) -> None:
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_save_through_a_rotation_reaches_the_session(
+    store: Any, locks: bool, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A request that began before a rotation writes to the same session after it."""
+    options = Options(locking="auto" if method == "GET" else "never")
+    manager = SessionManager(store if locks else Lockless(store), options)
     slow = Meanwhile(lambda s: s["n"], increment)
     browser = visitor(manager, slow=slow)
     slow.other = lambda: browser.another().get("/rotate")
-    answer = browser.get("/slow")
+    answer = browser.request("/slow", method=method)
     assert "Set-Cookie" not in answer.headers
-    assert values(manager)["n"] == 2
+    assert values(SessionManager(store))["n"] == 2
+    assert caplog.records == []
 
 
 def test_a_regeneration_that_meets_an_end_leaves_nothing(store: Any) -> None:
@@ -694,6 +830,116 @@ def test_a_store_without_locks_merges_and_replays(store: Any) -> None:
     assert values(SessionManager(store)) == {"n": 4, "cart": [], "other": 7}
 
 
+class Interrupted(Lockless):
+    """Lets something else happen just before a save, and just before a later load."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self.before_saves: Iterator[Callable[[], object]] = iter(())
+        self.before_load: Callable[[], object] | None = None
+        self.saving, self.loading = store.save, store.load
+        self.save, self.load = self.interrupted_save, self.interrupted_load
+
+    def interrupted_save(self, record: Record, *, expect: int) -> str | None:
+        next(self.before_saves, lambda: None)()
+        saved: str | None = self.saving(record, expect=expect)
+        return saved
+
+    def interrupted_load(self, key: Key) -> Record | None:
+        if self.before_load is not None:
+            self.before_load()
+        record: Record | None = self.loading(key)
+        return record
+
+
+def changed(manager: SessionManager, token: str, **values: Any) -> None:
+    """What another request does from its beginning to its end."""
+    session = manager.open(token)
+    session.update(values)
+    session.commit()
+
+
+def interrupted(store: Any, **options: Any) -> tuple[Interrupted, Session, Any]:
+    """A session in a store without locks, and what changes it from elsewhere."""
+    plain = SessionManager(store)
+    first = plain.create()
+    first.update(n=1, cart=[], other=0)
+    first.save()
+    token = str(first.token)
+    without = Interrupted(store)
+    session = SessionManager(without, Options(**options)).open(token)
+    assert session["n"] == 1
+    return without, session, lambda **values: changed(plain, token, **values)
+
+
+def test_without_locks_a_merge_is_not_tried_for_ever(store: Any) -> None:
+    """Among too many writers the client is asked to come again."""
+    without, session, change = interrupted(store, lock_wait=0.1)
+    until = time.monotonic() + 2
+
+    def others() -> Iterator[Callable[[], object]]:
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            yield partial(change, other=number)
+
+    without.before_saves = others()
+    session["n"] = 2
+    with pytest.raises(LockTimeout):
+        session.commit()
+    assert values(SessionManager(store))["n"] == 1
+
+
+def test_without_locks_a_decision_outlives_the_next_conflict(store: Any) -> None:
+    """What was decided is merged like any change: keys put in and keys taken away."""
+    seen: list[Clash] = []
+
+    def decide(clash: Clash) -> dict[str, Any]:
+        seen.append(clash)
+        return {"n": clash.ours["n"], "decided": True}
+
+    without, session, change = interrupted(store, on_conflict=decide)
+    without.before_saves = iter([partial(change, n=5), partial(change, new=1)])
+    session["n"] = 2
+    session.save()
+    assert values(SessionManager(store)) == {"n": 2, "decided": True, "new": 1}
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("end", ["flush", "regenerate"])
+def test_without_locks_an_end_in_the_middle_of_a_conflict(
+    store: Any, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P2: also where it comes between the conflict and the second look."""
+    without, session, change = interrupted(store)
+
+    def finish() -> None:
+        other = SessionManager(store).open(str(session.token))
+        getattr(other, end)()
+        other.commit()
+
+    without.before_saves = iter([partial(change, other=7)])
+    without.before_load = finish
+    session["n"] = 2
+    assert session.commit() is None
+    assert [s["n"] for s in SessionManager(store).sessions()] == [1] * (
+        end == "regenerate"
+    )
+    assert caplog.records == []
+
+
+def test_without_locks_a_login_is_merged_too(store: Any) -> None:
+    """The user is who logged in, with what another request wrote meanwhile."""
+    manager = SessionManager(Lockless(store))
+    slow = Meanwhile(lambda s: s["n"], lambda s: s.login("ann"))
+    browser = visitor(manager, slow=slow)
+    slow.other = lambda: browser.another().get("/other")
+    browser.post("/slow")
+    ((user, found),) = [(s.user, s.copy()) for s in SessionManager(store).sessions()]
+    assert user == "ann"
+    assert found == {"n": 1, "cart": [], "other": 7}
+
+
 def test_a_store_without_locks_refuses_to_lock(store: Any) -> None:
     """At construction where it is asked to always, else where lock() is called."""
     with pytest.raises(ConfigurationError, match="locking='always' needs a store"):
@@ -707,3 +953,34 @@ def test_absent_is_not_none() -> None:
     """A key that is not there is told from one whose value is None."""
     assert ABSENT is not None
     assert repr(ABSENT) == "ABSENT"
+
+
+def test_a_save_by_hand_that_was_overtaken_is_replayed(store: Any) -> None:
+    """P1: with auto=False too, where the end of the request drops all but that."""
+
+    def save(session: Session) -> object:
+        increment(session)
+        session.save()
+        return session["n"]
+
+    manager = SessionManager(store, Options(auto=False))
+    slow = Meanwhile(lambda s: s.get("n"), save)
+    browser = Visitor(manager, {"/save": save, "/slow": slow})
+    browser.get("/save")
+    slow.other = lambda: browser.another().get("/save")
+    assert browser.get("/slow").text == "3"
+    assert values(manager)["n"] == 3
+
+
+def test_without_locks_a_second_decision_counts_from_the_first(store: Any) -> None:
+    """Its base is what the first one saw, lest a change be counted twice."""
+
+    def add(clash: Clash) -> dict[str, Any]:
+        more = clash.ours["n"] - clash.base["n"]
+        return {**clash.theirs, "n": clash.theirs["n"] + more}
+
+    without, session, change = interrupted(store, on_conflict=add)
+    without.before_saves = iter([partial(change, n=2), partial(change, n=3)])
+    session["n"] += 1
+    session.save()
+    assert session["n"] == 4

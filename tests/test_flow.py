@@ -74,6 +74,8 @@ def test_secure_follows_the_scheme() -> None:
     assert "secure" in visit().get("/write", extra_environ=https).headers["Set-Cookie"]
     always = visit(cookie_secure=True)
     assert "secure" in always.get("/write").headers["Set-Cookie"]
+    never = visit(cookie_secure=False).get("/write", extra_environ=https)
+    assert "secure" not in never.headers["Set-Cookie"]
 
 
 def test_deleting_repeats_every_attribute() -> None:
@@ -117,6 +119,17 @@ def test_the_cookie_slides_with_the_session(clock: Clock) -> None:
     clock.pass_by(2)
     assert "Max-Age=1209600" in browser.get("/read").headers["Set-Cookie"]
     assert "Set-Cookie" not in browser.get("/read").headers
+
+
+def test_a_cookie_without_max_age_does_not_slide(clock: Clock) -> None:
+    """The browser's copy is good until it is closed, while the server's clock moves."""
+    store = CountingStore(MemoryStore())
+    browser = visit(store, clock, expire_at_browser_close=True)
+    browser.get("/write")
+    clock.pass_by(61)
+    store.calls.clear()
+    assert "Set-Cookie" not in browser.get("/read").headers
+    assert store.calls == ["load", "touch"]
 
 
 def test_the_browsers_expiry_counts_for_nothing(clock: Clock) -> None:
@@ -189,6 +202,15 @@ def test_of_several_cookies_the_valid_one_is_used() -> None:
     bad = "session=" + "A" * 43
     for header in (f"{good}; {bad}", f"{bad}; {good}", f"{good}; {good}"):
         assert browser.get("/read", headers={"Cookie": header}).text == "1"
+
+
+def test_an_ended_cookie_does_not_hide_the_live_one() -> None:
+    """The old one of a login counts for nothing beside the new one."""
+    browser = visit()
+    old = browser.get("/write").headers["Set-Cookie"].split(";")[0]
+    new = browser.get("/login").headers["Set-Cookie"].split(";")[0]
+    for header in (f"{old}; {new}", f"{new}; {old}"):
+        assert browser.get("/user", headers={"Cookie": header}).text == "ann"
 
 
 def test_two_valid_cookies_are_nobodys(caplog: pytest.LogCaptureFixture) -> None:
@@ -349,6 +371,7 @@ def test_save_every_request(clock: Clock) -> None:
     """A stored session is written by every request; a bogus cookie makes no record."""
     store = CountingStore(MemoryStore())
     browser = visit(store, clock, save_every_request=True, touch_interval=0)
+    assert "Vary" not in browser.get("/").headers
     browser.get("/", headers={"Cookie": "session=" + "A" * 43})
     assert list(store.records()) == []
     browser.get("/write")
@@ -358,6 +381,17 @@ def test_save_every_request(clock: Clock) -> None:
     assert store.calls == ["load", "save"]
     assert answer.headers["Vary"] == "Cookie"
     assert "Set-Cookie" in answer.headers
+
+
+def test_auto_off_drops_a_change_of_identity() -> None:
+    """Without save() the old cookie stays good, and it is nobody's session."""
+    manager = SessionManager(MemoryStore(), Options(auto=False))
+    browser = Visitor(manager, {**PAGES, "/save": lambda s: s.save()})
+    browser.get("/save")
+    cookie = browser.cookies["session"]
+    assert "Set-Cookie" not in browser.get("/login").headers
+    assert browser.get("/user").text == "None"
+    assert browser.cookies["session"] == cookie
 
 
 # -- outages and damage ------------------------------------------------------------------
@@ -378,7 +412,9 @@ class Broken:
     ("method", "broken"),
     [("GET", "load"), ("GET", "save"), ("POST", "lock"), ("POST", "save")],
 )
-def test_an_outage_is_a_503_and_no_logout(method: str, broken: str) -> None:
+def test_an_outage_is_a_503_and_no_logout(
+    method: str, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """P8: the client is asked to come again, and its cookie is not touched."""
     store = MemoryStore()
     browser = visit(store)
@@ -389,10 +425,11 @@ def test_an_outage_is_a_503_and_no_logout(method: str, broken: str) -> None:
     assert answer.status_int == 503
     assert answer.headers["Retry-After"] == "1"
     assert "Set-Cookie" not in answer.headers
+    assert "the store is away; answering 503" in caplog.text
     assert browser.get("/read").text == "1"
 
 
-def test_an_outage_can_be_survived_read_only() -> None:
+def test_an_outage_can_be_survived_read_only(caplog: pytest.LogCaptureFixture) -> None:
     """on_store_error="anonymous": pages are served, nothing is written, no cookie."""
     store = MemoryStore()
     browser = visit(store)
@@ -402,11 +439,82 @@ def test_an_outage_can_be_survived_read_only() -> None:
     answer = away.get("/read")
     assert answer.text == "None"
     assert "Set-Cookie" not in answer.headers
+    assert "session store out of reach" in caplog.text
     for page in ("/write", "/login", "/logout", "/browser"):
         refused = away.post(page, expect_errors=True)
         assert refused.status_int == 503
         assert "Set-Cookie" not in refused.headers
     assert browser.get("/read").text == "1"
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda s: s.__setitem__("n", 1),
+        lambda s: s.__delitem__("n"),
+        lambda s: s.clear(),
+        lambda s: s.save(),
+        lambda s: setattr(s, "modified", True),
+        lambda s: s.set_expiry(60),
+        lambda s: s.set_test_cookie(),
+        lambda s: s.delete_test_cookie(),
+        lambda s: s.flush(),
+        lambda s: s.invalidate(),
+        lambda s: s.login("ann"),
+        lambda s: s.rotate(),
+        lambda s: s.regenerate(),
+    ],
+)
+def test_no_change_is_lost_in_an_outage(verb: Any) -> None:
+    """P8: whatever would have to be written says that it cannot."""
+    manager = SessionManager(
+        Broken(MemoryStore(), "load"), Options(on_store_error="anonymous")
+    )
+    session = manager.open("A" * 43)
+    assert session == {}
+    with pytest.raises(StoreError, match="the store is away"):
+        verb(session)
+    assert session.commit() is None
+
+
+class Flickering(CountingStore):
+    """A store of which one call fails, as on a connection that is reset."""
+
+    def __init__(self, store: Any, method: str, number: int = 1) -> None:
+        super().__init__(store)
+        self.left = number
+        self.works = getattr(self, method)
+        setattr(self, method, self.flicker)
+
+    def flicker(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise StoreError("the connection was reset")
+        return self.works(*args, **kwargs)
+
+
+def test_a_logout_that_meets_an_outage_is_tried_again() -> None:
+    """An end is final even if the request fails."""
+    store = MemoryStore()
+    browser = visit(Flickering(store, "delete"))
+    browser.get("/write")
+    assert browser.get("/logout", status=503).headers["Retry-After"] == "1"
+    assert list(store.records()) == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_login_that_meets_an_outage_leaves_the_old_session(number: int) -> None:
+    """Cut off before or between its two saves: the browser's cookie is still good."""
+    store = MemoryStore()
+    browser = visit(store)
+    browser.get("/write")
+    flickering = visit(Flickering(store, "save", number))
+    flickering.cookiejar = browser.cookiejar
+    assert "Set-Cookie" not in flickering.post("/login", status=503).headers
+    assert browser.get("/read").text == "1"
+    assert browser.get("/user").text == "None"
+    browser.post("/login")
+    assert browser.get("/user").text == "ann"
 
 
 def test_an_untouched_session_does_not_notice_an_outage() -> None:
@@ -435,3 +543,14 @@ def test_a_corrupt_record_is_logged_and_left_alone(
     assert left.data == data
     assert len(list(store.records())) == 2
     assert browser.get("/read").text == "1"
+
+
+def test_an_outage_in_the_middle_is_a_503() -> None:
+    """P8: also where the lock cannot be freed any more."""
+    store = MemoryStore()
+    browser = visit(store)
+    browser.get("/write")
+    away = visit(Broken(store, "save", "unlock", "delete", "touch"))
+    away.cookiejar = browser.cookiejar
+    answer = away.post("/write", status=503)
+    assert "Set-Cookie" not in answer.headers

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import collections.abc
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from wsgisession import (
+    ConfigurationError,
+    LockTimeout,
     Options,
     SerializationError,
     Session,
     SessionClosed,
+    SessionConflict,
+    SessionEnded,
     SessionManager,
     SessionTooLarge,
 )
+from wsgisession.session import ReplayNeeded
 from wsgisession.stores.memory import MemoryStore
 
-from .conftest import Clock, CountingStore
+from .conftest import SECRET, Clock, CountingStore
 
 
 @pytest.fixture
@@ -56,13 +66,14 @@ def test_it_is_a_mutable_mapping(manager: SessionManager) -> None:
     assert 5 not in session
     assert session.get("z") is None
     assert session.get("z", 3) == 3
+    assert [] not in session
     assert session.setdefault("c", 4) == 4
     assert session.pop("c") == 4
     assert session.pop("c", None) is None
     assert session.popitem() in (("a", 1), ("b", [2]))
     session |= {"d": 5}
-    assert session | {"e": 6} == session.copy() | {"e": 6}
-    assert {"e": 6} | session == {"e": 6} | session.copy()
+    assert session | {"d": 6} == session.copy() | {"d": 6}
+    assert {"d": 6} | session == {"d": 6} | session.copy()
     del session["d"]
     session.clear()
     assert not session
@@ -81,6 +92,13 @@ def test_what_was_set_comes_back(manager: SessionManager) -> None:
         "pair": (1, [2]),
         "keys": {1: "a", "b": b"c"},
     }
+
+
+def test_none_is_a_value(manager: SessionManager) -> None:
+    """A key that holds None is there, and the default is not asked."""
+    session = stored(manager, a=None)
+    assert "a" in session
+    assert session.get("a", 5) is None
 
 
 @pytest.mark.parametrize("key", [1, None, b"a", ("a",)])
@@ -147,28 +165,26 @@ def test_a_look_is_no_change(look: Any) -> None:
 def test_a_serializer_without_canonical_bytes_does_not_write_on_reads() -> None:
     """Equal values in other bytes are equal values."""
 
-    class Moody:
-        def __init__(self) -> None:
-            self.mood = 0
+    class Restless:
+        """Writes what it has read in other bytes than what is new."""
+
+        class Loaded(dict[str, Any]):
+            pass
 
         def dumps(self, values: dict[str, Any]) -> str:
-            self.mood += 1
-            return repr(values) + " " * (self.mood // 100)
+            return json.dumps(values, indent=isinstance(values, self.Loaded) or None)
 
         def loads(self, data: bytes) -> dict[str, Any]:
-            self.mood += 50
-            return eval(data)  # type: ignore[no-any-return]
+            return self.Loaded(json.loads(data))
 
     store = CountingStore(MemoryStore())
-    moody = Moody()
-    manager = SessionManager(store, Options(serializer=moody))
+    manager = SessionManager(store, Options(serializer=Restless()))
     session = stored(manager, cart=[1])
     store.calls.clear()
-    moody.mood = 0
     assert session["cart"] == [1]
     session.commit()
     assert store.calls == ["load"]
-    session = stored(manager, cart=[1])
+    session = reopened(manager, session)
     session["cart"].append(2)
     session.save()
     assert reopened(manager, session)["cart"] == [1, 2]
@@ -186,6 +202,67 @@ def test_modified_can_be_forced_and_dropped(manager: SessionManager) -> None:
     session.modified = True
     session.save()
     assert manager.store.load(_key(session)).version == version + 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(n=2),
+        lambda s: s["cart"].append(1),
+        lambda s: setattr(s, "modified", True),
+        lambda s: s.set_expiry(300),
+        lambda s: s.login("ann"),
+        lambda s: s.rotate(),
+    ],
+)
+def test_what_was_dropped_leaves_no_trace(change: Any) -> None:
+    """modified=False after any change: nothing is written, under no other name."""
+    store = CountingStore(MemoryStore())
+    manager = SessionManager(store)
+    session = stored(manager, n=1, cart=[])
+    id, user, age = session.id, session.user, session.get_expiry_age()
+    change(session)
+    assert session.modified
+    session.modified = False
+    assert not session.modified
+    assert (session.id, session.user, session.get_expiry_age()) == (id, user, age)
+    store.calls.clear()
+    assert session.commit() is None
+    assert "save" not in store.calls
+    assert reopened(manager, session) == {"n": 1, "cart": []}
+
+
+def test_a_new_session_is_modified_when_there_is_something_to_store(
+    manager: SessionManager,
+) -> None:
+    """Values, or something asked for; not what was put in and taken out again."""
+    session = manager.create()
+    assert not session.modified
+    session["n"] = 1
+    assert session.modified
+    del session["n"]
+    assert not session.modified
+    assert session.commit() is None
+    assert list(manager.sessions()) == []
+    for ask in (
+        lambda s: setattr(s, "modified", True),
+        lambda s: s.set_test_cookie(),
+        lambda s: s.login("ann"),
+    ):
+        session = manager.create()
+        ask(session)
+        assert session.modified
+        assert session.commit() is not None
+
+
+def test_asking_whether_it_is_modified_is_not_looking(manager: SessionManager) -> None:
+    """Neither before the first access nor after the end."""
+    session = stored(manager, n=1)
+    assert not session.modified
+    assert not session.accessed
+    session["n"] = 2
+    session.close()
+    assert not session.modified
 
 
 def _key(session: Session) -> Any:
@@ -206,6 +283,23 @@ def test_revert_is_deep(manager: SessionManager) -> None:
     assert not session.modified
     session.save()
     assert reopened(manager, session) == {"cart": [1], "n": 1}
+
+
+def test_revert_takes_back_what_was_asked_for(manager: SessionManager) -> None:
+    """The expiry of a stored session, and everything of a new one."""
+    session = stored(manager, n=1)
+    age = session.get_expiry_age()
+    session.set_expiry(60)
+    session.revert()
+    assert session.get_expiry_age() == age
+    new = manager.create()
+    new["n"] = 1
+    new.set_expiry(60)
+    new.revert()
+    assert new == {}
+    assert new.get_expiry_age() == age
+    assert not new.modified
+    assert new.commit() is None
 
 
 # -- what is not put into it -------------------------------------------------------------
@@ -241,8 +335,6 @@ def test_an_unserializable_value_is_refused_by_its_path(
 
 def test_a_custom_serializers_error_names_the_key() -> None:
     """Whatever the caller's serializer raises, the key is known."""
-    import json
-
     manager = SessionManager(MemoryStore(), Options(serializer=json))
     session = manager.create()
     session.update(fine=1, bad={1, 2})
@@ -262,6 +354,21 @@ def test_too_large_a_session_is_refused_with_its_biggest_keys() -> None:
     assert list(manager.sessions()) == []
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_cookie_that_grows_too_large_is_refused(chunks: int) -> None:
+    """What no browser would keep is an error, and the session stays as it was."""
+    manager = SessionManager.from_config(
+        url="cookie:", secret=SECRET, cookie_chunks=chunks
+    )
+    session = stored(manager, n=1)
+    token = str(session.token)
+    session["n"] = "x" * 9000
+    with pytest.raises(SessionTooLarge) as caught:
+        session.commit()
+    assert caught.value.limit == 4096 * chunks < caught.value.size
+    assert manager.open(token) == {"n": 1}
+
+
 def test_a_token_is_shown_nowhere(
     manager: SessionManager, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,7 +377,12 @@ def test_a_token_is_shown_nowhere(
     token = session.token
     assert token is not None
     record = manager.store.load(_key(session))
-    shown = [repr(session), repr(record), repr(_key(session)), repr(session.commit())]
+    assert repr(session) == f"<Session {session.id[:8]} ['n']>"
+    session.set_expiry(60)
+    change = session.commit()
+    assert change is not None
+    assert change.value == token
+    shown = [repr(session), repr(record), repr(_key(session)), repr(change)]
     assert not any(token in text for text in [*shown, caplog.text])
     assert token not in repr(vars(manager.store))
 
@@ -316,6 +428,48 @@ def test_an_id_that_we_did_not_issue_is_never_adopted(
     assert session.new
     assert session.token != token
     assert manager.open(token).new
+
+
+def test_a_token_that_leads_nowhere_is_not_told_back(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """P3: unknown, ended or over, there is no token before the first save."""
+    ended, over = (str(stored(manager, n=1).token) for _ in range(2))
+    session = manager.open(ended)
+    session.regenerate()
+    session.commit()
+    assert manager.open("A" * 43).token is None
+    assert manager.open(ended).token is None
+    clock.pass_by(15 * 86400)
+    assert manager.open(over).token is None
+
+
+@pytest.mark.parametrize(
+    ("locking", "calls"), [(False, ["load"]), (True, ["lock", "unlock"])]
+)
+def test_a_session_that_is_over_is_left_unlocked(
+    clock: Clock, locking: bool, calls: list[str]
+) -> None:
+    """There is nothing to write in it, and nobody has to wait for it."""
+    store = CountingStore(MemoryStore())
+    manager = SessionManager(store, clock=clock)
+    token = str(stored(manager, n=1).token)
+    clock.pass_by(15 * 86400)
+    store.calls.clear()
+    session = manager.open(token, locking=locking)
+    assert session == {}
+    session.commit()
+    session.close()
+    assert store.calls == calls
+
+
+def test_an_empty_session_is_stored_by_save(manager: SessionManager) -> None:
+    """save() makes the token, whatever is in it; unlock() does not."""
+    session = manager.create()
+    session.unlock()
+    assert session.token is None
+    session.save()
+    assert not reopened(manager, session).new
 
 
 def test_flush_ends_it(manager: SessionManager) -> None:
@@ -389,6 +543,103 @@ def test_rotate_leaves_a_pointer_for_a_while(manager: SessionManager) -> None:
     assert manager.open(str(change.value))["n"] == 2
 
 
+def test_a_pointer_leads_on_to_the_next(manager: SessionManager) -> None:
+    """After two rotations the first token still leads there, also to the lock."""
+    session = stored(manager, n=1)
+    first = str(session.token)
+    for _ in range(2):
+        session = reopened(manager, session)
+        session.rotate()
+        session.commit()
+    in_flight = manager.open(first, locking=True)
+    assert in_flight == {"n": 1}
+    assert in_flight.locked
+    assert in_flight.token is None
+
+
+def test_a_late_reader_behind_a_pointer_sets_no_cookie(clock: Clock) -> None:
+    """It moves the idle clock, and the browser keeps the new cookie."""
+    options = Options(touch_interval=0)
+    manager = SessionManager(MemoryStore(), options, clock=clock)
+    session = stored(manager, n=1)
+    old = str(session.token)
+    session.rotate()
+    session.commit()
+    clock.pass_by(1)
+    in_flight = manager.open(old)
+    assert in_flight["n"] == 1
+    assert in_flight.commit() is None
+
+
+def test_what_stays_in_the_place_of_the_old_one_tells_nothing(
+    manager: SessionManager,
+) -> None:
+    """P5: neither values nor the user; and a tombstone names no successor."""
+    for verb in ("rotate", "regenerate"):
+        session = manager.create()
+        session.login("ann")
+        session["n"] = 1
+        session.save()
+        old = _key(session)
+        getattr(session, verb)()
+        session.commit()
+        left = manager.store.load(old)
+        assert left is not None
+        assert (left.data, left.user) == (b"", None)
+        pointer = ("moved", session.id)
+        assert (left.state, left.successor) == (
+            pointer if verb == "rotate" else ("ended", None)
+        )
+
+
+@pytest.mark.parametrize(
+    ("verb", "seconds", "there"),
+    [("rotate", 20, True), ("rotate", 40, False)]
+    + [("regenerate", 40, True), ("regenerate", 70, False)],
+)
+def test_how_long_the_old_token_is_remembered(
+    clock: Clock, verb: str, seconds: int, there: bool
+) -> None:
+    """A pointer for 30 s, a tombstone for 60."""
+    clock.pass_by(-seconds)
+    manager = SessionManager(MemoryStore(), clock=clock)
+    session = stored(manager, n=1)
+    old = _key(session)
+    getattr(session, verb)()
+    session.commit()
+    assert (manager.store.load(old) is not None) is there
+
+
+def test_a_new_identity_is_made_once(manager: SessionManager) -> None:
+    """The id that was told before the save is the one it is stored under, for good."""
+    store = CountingStore(manager.store)
+    manager = SessionManager(store, Options(rotate_every=3600))
+    for verb in ("rotate", "regenerate"):
+        session = stored(manager, n=1)
+        session["n"] = 2
+        getattr(session, verb)()
+        id = session.id
+        store.calls.clear()
+        session.save()
+        session.commit()
+        assert store.calls == ["save", "save"]
+        assert session.id == id
+        assert reopened(manager, session).id == id
+
+
+def test_a_login_is_saved_once(manager: SessionManager) -> None:
+    """After save() there is nothing left for the end of the request."""
+    store = CountingStore(manager.store)
+    manager = SessionManager(store)
+    session = stored(manager, n=1)
+    session.login("ann", device="phone")
+    session.set_expiry(300)
+    store.calls.clear()
+    session.save()
+    session.commit()
+    assert store.calls == ["save", "save"]
+
+
 def test_a_regenerated_session_is_not_reached_through_a_rotation(
     manager: SessionManager,
 ) -> None:
@@ -435,10 +686,109 @@ def test_rotate_every_rotates_by_itself(clock: Clock) -> None:
     change = reader.commit()
     assert change is not None
     assert change.value not in (None, old)
+    assert manager.open(old) == {"n": 1}, "as after rotate()"
     reader = manager.open(str(change.value))
     assert reader["n"] == 1
     reader.commit()
     assert reader.token == change.value
+
+
+def test_a_rotation_is_due_to_the_second(clock: Clock) -> None:
+    """Not before rotate_every, and then at once; an identity is not changed twice."""
+    clock.now = float(int(clock.now))
+    manager = SessionManager(MemoryStore(), Options(rotate_every=3600), clock=clock)
+    token = str(stored(manager, n=1).token)
+    for seconds, rotated in ((3599, False), (1, True)):
+        clock.pass_by(seconds)
+        session = manager.open(token)
+        assert session["n"] == 1
+        session.commit()
+        assert (session.token != token) is rotated
+    clock.pass_by(3600)
+    session = reopened(manager, session)
+    session.regenerate()
+    id = session.id
+    session.commit()
+    assert session.id == id
+
+
+def test_a_rotation_that_is_due_waits_for_nobody(clock: Clock) -> None:
+    """A reader is not refused because another holds the lock: it rotates next time."""
+    options = Options(rotate_every=3600, lock_wait=0)
+    manager = SessionManager(MemoryStore(), options, clock=clock)
+    session = stored(manager, n=1)
+    token = session.token
+    holder = reopened(manager, session)
+    holder.lock()
+    clock.pass_by(3600.5)
+    reader = reopened(manager, session)
+    assert reader["n"] == 1
+    reader.commit()
+    assert reader.token == token
+    holder.unlock()
+    reader = reopened(manager, session)
+    assert reader["n"] == 1
+    reader.commit()
+    assert reader.token != token
+
+
+def test_a_rotation_that_is_due_writes_over_nothing(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was only read may have changed: no loss to report, nothing to run again."""
+    store = MemoryStore()
+    manager = SessionManager(store, Options(rotate_every=3600), clock=clock)
+    session = stored(manager, n=1)
+    clock.pass_by(3600)
+    reader = manager.open(str(session.token), replay=True)
+    assert reader["n"] == 1
+    writer = SessionManager(store, clock=clock).open(str(session.token))
+    writer["n"] = 2
+    writer.commit()
+    change = reader.commit()
+    assert change is not None
+    assert manager.open(str(change.value)) == {"n": 2}
+    assert "written over" not in caplog.text
+
+
+def test_two_that_are_due_at_once_rotate_once(clock: Clock) -> None:
+    """The second finds that it has been done, and sets no cookie over the first's."""
+    manager = SessionManager(MemoryStore(), Options(rotate_every=3600), clock=clock)
+    session = stored(manager, n=1)
+    clock.pass_by(3600)
+    first, second = reopened(manager, session), reopened(manager, session)
+    assert first["n"] == second["n"] == 1
+    change = first.commit()
+    assert change is not None
+    second["m"] = 2
+    assert second.commit() is None
+    assert manager.open(str(change.value)) == {"n": 1, "m": 2}
+    assert [each.id for each in manager.sessions()] == [first.id]
+
+
+def test_a_change_that_is_dropped_leaves_the_clocks(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """After ``modified = False`` a login has not happened, nor a new beginning."""
+    session = stored(manager, n=1)
+    began, used = session.created, session.last_accessed
+    clock.pass_by(100)
+    session = reopened(manager, session)
+    session.login("ann")
+    session.modified = False
+    assert (session.user, session.created, session.last_accessed) == (None, began, used)
+
+
+def test_an_edit_by_id_rotates_nothing(clock: Clock) -> None:
+    """The client would not learn of the new token."""
+    manager = SessionManager(MemoryStore(), Options(rotate_every=3600), clock=clock)
+    session = stored(manager, n=1)
+    id, token = session.id, str(session.token)
+    clock.pass_by(3601)
+    with manager.edit(id) as edited:
+        edited["n"] = 2
+    assert manager.open(token) == {"n": 2}
+    assert manager.open(token).id == id
 
 
 # -- users -------------------------------------------------------------------------------
@@ -487,6 +837,28 @@ def test_login_of_the_same_user_again_keeps_the_data(manager: SessionManager) ->
     session.commit()
     assert session.token != old
     assert session["cart"] == [1]
+
+
+def test_login_begins_the_idle_clock_anew(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """Also within touch_interval."""
+    session = stored(manager, n=1)
+    began = session.last_accessed
+    clock.pass_by(30)
+    session.login("ann")
+    change = session.commit()
+    assert change is not None
+    assert change.max_age == 14 * 86400
+    assert reopened(manager, session).last_accessed - began == timedelta(seconds=30)
+
+
+def test_what_is_told_of_a_login_is_a_copy(manager: SessionManager) -> None:
+    """Changing it changes nothing."""
+    session = stored(manager)
+    session.login("ann", device="phone")
+    session.login_details["device"] = "laptop"  # type: ignore[index]
+    assert session.login_details == {"device": "phone"}
 
 
 @pytest.mark.parametrize("user", ["", None, 5, b"ann"])
@@ -540,6 +912,102 @@ def test_shorter_options_hold_for_sessions_that_are_stored(clock: Clock) -> None
     clock.pass_by(3600)
     strict = SessionManager(store, Options(idle_timeout="30m"), clock=clock)
     assert strict.open(token) == {}
+
+
+def test_a_write_does_not_make_a_session_younger(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """P9: one clock runs from the beginning, the other from the last use."""
+    session = stored(manager, n=1)
+    began = session.created
+    for day in range(1, 30):
+        clock.pass_by(86400)
+        session = reopened(manager, session)
+        session["n"] = day
+        session.commit()
+        assert session.last_accessed - began == timedelta(days=day)
+        session = reopened(manager, session)
+        assert session.created == began
+        assert session.last_accessed - began == timedelta(days=day)
+        assert session.expires == min(
+            began + timedelta(days=30), session.last_accessed + timedelta(days=14)
+        )
+    assert session.get_expiry_age() == 86400
+    clock.pass_by(86400)
+    assert manager.open(str(session.token)) == {}
+
+
+def test_a_write_within_the_interval_moves_no_clock(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """It is stored, and the cookie of the browser is good enough."""
+    session = stored(manager, n=1)
+    used = session.last_accessed
+    clock.pass_by(59)
+    session = reopened(manager, session)
+    session["n"] = 2
+    assert session.commit() is None
+    assert reopened(manager, session).last_accessed == used
+    assert reopened(manager, session).expires == used + timedelta(days=14)
+
+
+def test_a_late_clock_is_moved_once(clock: Clock) -> None:
+    """By the save in the middle of a request, and not by its end as well."""
+    store = CountingStore(MemoryStore())
+    manager = SessionManager(store, clock=clock)
+    session = reopened(manager, stored(manager, n=1))
+    began = session.last_accessed
+    clock.pass_by(61)
+    session["n"] = 2
+    store.calls.clear()
+    session.save()
+    assert session.last_accessed - began == timedelta(seconds=61)
+    session.commit()
+    assert store.calls == ["save"]
+
+
+def test_a_new_sessions_idle_clock_begins_when_it_is_stored(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """A first request that takes longer than the expiry it asks for is no end."""
+    session = manager.create()
+    session["n"] = 1
+    clock.pass_by(30)
+    change = session.commit()
+    assert change is not None
+    assert change.max_age == 14 * 86400
+    session = manager.create()
+    session["n"] = 1
+    session.set_expiry(30)
+    clock.pass_by(40)
+    change = session.commit()
+    assert change is not None
+    assert change.max_age == 30
+    assert reopened(manager, session) == {"n": 1}
+
+
+def test_a_session_whose_time_is_over_at_the_end_is_ended(clock: Clock) -> None:
+    """P9: to the second, also where it was not over when it was looked at."""
+    clock.now = float(int(clock.now))
+    month = Options(idle_timeout="30d", absolute_timeout="30d")
+    manager = SessionManager(MemoryStore(), month, clock=clock)
+    session = stored(manager, n=1)
+    clock.pass_by(30 * 86400 - 1)
+    assert session["n"] == 1
+    clock.pass_by(1)
+    change = session.commit()
+    assert change is not None
+    assert change.value is None
+    assert list(manager.sessions()) == []
+
+
+def test_a_last_moment_is_a_second_to_the_browser(manager: SessionManager) -> None:
+    """Max-Age=0 would take the cookie away while the session lives."""
+    session = stored(manager, n=1)
+    session.set_expiry(timedelta(seconds=0.3))
+    change = session.commit()
+    assert change is not None
+    assert change.max_age == 1
 
 
 def test_reads_move_the_idle_clock_once_in_an_interval(clock: Clock) -> None:
@@ -634,12 +1102,16 @@ def test_set_expiry_refuses_other_types(manager: SessionManager, value: Any) -> 
 
 def test_expiry_age_of_other_moments(manager: SessionManager, clock: Clock) -> None:
     """Modification and expiry may be given, as in Django."""
+    clock.now = float(int(clock.now))
     session = stored(manager, n=1)
     before = datetime.fromtimestamp(clock() - 100, timezone.utc)
     assert session.get_expiry_age(expiry=60) == 60
-    assert session.get_expiry_date(modification=before, expiry=60) == (
-        before + timedelta(seconds=60)
-    )
+    minute = timedelta(seconds=60)
+    assert session.get_expiry_date(modification=before, expiry=60) == before + minute
+    assert session.get_expiry_age(modification=before, expiry=60) == 60
+    assert session.get_expiry_age(modification=before, expiry=minute) == 60
+    later = session.created + timedelta(days=20)
+    assert session.get_expiry_age(modification=later) == 10 * 86400
 
 
 def test_the_test_cookie(manager: SessionManager) -> None:
@@ -661,6 +1133,7 @@ def test_the_test_cookie(manager: SessionManager) -> None:
 def test_what_outlives_its_request_is_closed(manager: SessionManager) -> None:
     """GitHub, 2021: an object kept too long must not serve another's request."""
     session = stored(manager, n=1)
+    assert session["n"] == 1
     session.commit()
     session.close()
     for use in (
@@ -749,6 +1222,7 @@ def test_store_calls_of_a_locking_request(work: Any, calls: list[str]) -> None:
     session = manager.open(token, locking=True)
     work(session)
     session.commit()
+    assert not session.locked
     session.close()
     assert store.calls == calls
 
@@ -764,3 +1238,603 @@ def test_a_new_session_costs_one_call() -> None:
         session.commit()
         session.close()
         assert store.calls == ["save"]
+
+
+# -- when another was quicker ------------------------------------------------------------
+
+
+def conflicted(
+    behind: MemoryStore, other: Callable[[Session], object], **options: Any
+) -> tuple[CountingStore, SessionManager, Session]:
+    """A session that has read n and cart, and which another has changed since.
+
+    Its calls are counted, the other's are not.
+    """
+    plain = SessionManager(behind)
+    first = stored(plain, n=1, cart=[], other=0)
+    counting = CountingStore(behind)
+    manager = SessionManager(counting, Options(**options))
+    session = manager.open(str(first.token), replay=True)
+    assert (session["n"], session["cart"]) == (1, [])
+    meanwhile = reopened(plain, first)
+    other(meanwhile)
+    meanwhile.commit()
+    return counting, manager, session
+
+
+@pytest.fixture
+def behind() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.mark.parametrize(
+    ("other", "calls"),
+    [
+        (lambda s: s.flush(), ["load", "save"]),
+        (lambda s: s.regenerate(), ["load", "save"]),
+        (lambda s: s.update(other=7), ["load", "save", "lock", "save"]),
+    ],
+)
+def test_store_calls_of_a_conflict(
+    behind: MemoryStore, other: Any, calls: list[str]
+) -> None:
+    """A conflict tells what is there now: an end costs no more, a merge two calls."""
+    counting, _, session = conflicted(behind, other)
+    session["mine"] = 1
+    session.commit()
+    session.close()
+    assert counting.calls == calls
+
+
+def test_store_calls_of_a_replay(behind: MemoryStore) -> None:
+    """That it must be run again is seen without waiting for anybody."""
+    counting, _, session = conflicted(behind, lambda s: s.update(n=2))
+    session["n"] = 2
+    with pytest.raises(ReplayNeeded) as caught:
+        session.commit()
+    assert caught.value.keys == {"n"}
+    session.close()
+    assert counting.calls == ["load", "save"]
+
+
+def test_a_merge_is_whole_when_it_is_written(behind: MemoryStore) -> None:
+    """By the save itself, not by what happens after it."""
+    _, manager, session = conflicted(behind, lambda s: s.update(other=7))
+    session["n"] = 2
+    session.save()
+    assert reopened(manager, session) == {"n": 2, "cart": [], "other": 7}
+
+
+def test_what_each_asked_for_itself_is_merged(behind: MemoryStore) -> None:
+    """An expiry here and a test cookie there do not disturb each other."""
+    _, manager, session = conflicted(behind, lambda s: s.set_test_cookie())
+    session.set_expiry(300)
+    session.save()
+    again = reopened(manager, session)
+    assert again.get_expiry_age() == 300
+    assert again.test_cookie_worked()
+
+
+def test_what_another_asked_for_is_not_written_again(behind: MemoryStore) -> None:
+    """A reader that takes the lock has nothing to save."""
+    counting, _, session = conflicted(behind, lambda s: s.set_expiry(300))
+    session.lock()
+    assert session.get_expiry_age() == 300
+    session.commit()
+    assert counting.calls == ["load", "lock", "unlock"]
+
+
+def test_a_conflict_is_decided_between_three_versions(
+    behind: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What on_conflict returns is stored as it is, and there is nothing to warn of."""
+    seen: list[Any] = []
+
+    def decide(clash: Any) -> dict[str, Any]:
+        seen.append(clash)
+        return {"n": clash.ours["n"] + clash.theirs["n"] - clash.base["n"], "x": 1}
+
+    _, manager, session = conflicted(
+        behind, lambda s: s.update(n=5, new=1), on_conflict=decide
+    )
+    session.replay = False
+    session["n"] += 10
+    session.save()
+    assert reopened(manager, session) == {"n": 15, "x": 1}
+    (clash,) = seen
+    assert clash.base == {"n": 1, "cart": [], "other": 0}
+    assert clash.ours == {"n": 11, "cart": [], "other": 0, "new": 1}
+    assert clash.theirs == {"n": 5, "cart": [], "other": 0, "new": 1}
+    assert caplog.records == []
+
+
+def test_what_was_saved_is_the_base_of_what_follows(behind: MemoryStore) -> None:
+    """After save() in the middle: not run again, and counted from what was saved."""
+
+    def add(clash: Any) -> dict[str, Any]:
+        more = clash.ours["n"] - clash.base["n"]
+        return {**clash.theirs, "n": clash.theirs["n"] + more}
+
+    _, manager, session = conflicted(behind, lambda s: s.get("n"), on_conflict=add)
+    session["n"] += 1
+    session.save()
+    assert not session.replay
+    session["n"] += 1
+    other = reopened(manager, session)
+    other["n"] += 1
+    other.commit()
+    assert session.commit() is None
+    assert reopened(manager, session)["n"] == 4
+
+
+def test_what_was_saved_is_not_written_again(manager: SessionManager) -> None:
+    """P1: after the commit only what is changed then is ours."""
+    session = stored(manager, n=1)
+    session["n"] = 2
+    session.commit()
+    other = reopened(manager, session)
+    other["n"] = 5
+    other.commit()
+    session["late"] = True
+    session.commit_late()
+    assert reopened(manager, session) == {"n": 5, "late": True}
+
+
+@pytest.mark.parametrize("verb", ["lock", "rotate"])
+def test_a_list_in_hand_is_watched_when_another_has_replaced_it(
+    behind: MemoryStore, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: what is appended to it then wins over theirs with a warning, not in silence."""
+    _, manager, session = conflicted(behind, lambda s: s["cart"].append("theirs"))
+    session.replay = False
+    cart = session["cart"]
+    getattr(session, verb)()
+    cart.append("ours")
+    session.commit()
+    assert reopened(manager, session)["cart"] == ["ours"]
+    assert "cart changed while in use" in caplog.text
+
+
+@pytest.mark.parametrize("verb", ["create", "regenerate"])
+def test_a_lock_after_a_rotation_loads_what_is_there_now(
+    manager: SessionManager, verb: str
+) -> None:
+    """Versions are numbered anew there, and ours count for nothing."""
+    session = stored(manager, n=1)
+    if verb == "create":
+        session = manager.create()
+        session["n"] = 1
+    else:
+        session.regenerate()
+    session.save()
+    session["n"] = 2
+    session.save()
+    other = reopened(manager, session)
+    other.rotate()
+    other.save()
+    other["n"] = 3
+    other.save()
+    with session.lock():
+        assert session["n"] == 3
+        session["n"] = 4
+    assert session.id == other.id
+    assert reopened(manager, other) == {"n": 4}
+
+
+@pytest.mark.parametrize("verb", ["lock", "commit"])
+def test_a_record_that_is_damaged_meanwhile_is_left_alone(
+    behind: MemoryStore, verb: str
+) -> None:
+    """P8: it is neither overwritten nor locked, and the answer stands."""
+
+    def damage(session: Session) -> None:
+        record = behind.load(_key(session))
+        junk = replace(record, data=b"junk", version=record.version + 1)
+        behind.save(junk, expect=record.version)
+
+    _, _, session = conflicted(behind, damage)
+    key = _key(session)
+    session["n"] = 2
+    if verb == "lock":
+        session.lock()
+    assert session.commit() is None
+    session.close()
+    assert behind.load(key).data == b"junk"
+    assert behind.lock(key, wait=0, lease=1) is not None
+
+
+@pytest.mark.parametrize("end", ["flush", "regenerate", "login"])
+def test_a_lock_on_what_has_ended_finds_nothing(
+    end: str, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    """P2: it is told once, and then nothing that is done has any effect."""
+    told: list[SessionEnded] = []
+    options = Options(on_ended=told.append)
+    manager = SessionManager(MemoryStore(), options, clock=clock)
+    session = stored(manager, n=1, cart=[])
+    old = str(session.token)
+    assert session["cart"] == []
+    other = reopened(manager, session)
+    other.login("ann") if end == "login" else getattr(other, end)()
+    other.commit()
+    session.lock()
+    session.lock()
+    assert not session.locked
+    id = session.id
+    session.regenerate()
+    assert session.id == id
+    clock.pass_by(61)
+    assert session.commit() is None
+    assert len(told) == 1
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+    session = manager.open(old)
+    assert session.token is None
+
+
+def test_a_logout_of_what_has_ended_takes_no_cookie(manager: SessionManager) -> None:
+    """Express #923: the browser holds that of a login by now, and the tombstone stays."""
+    session = stored(manager, n=1)
+    old = str(session.token)
+    assert session["n"] == 1
+    other = reopened(manager, session)
+    other.login("ann")
+    other.commit()
+    session.lock()
+    session.flush()
+    assert session.commit() is None
+    late = manager.open(old)
+    late["n"] = 2
+    assert late.commit() is None
+
+
+def test_a_write_to_a_tombstone_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """P2: to the hook, by whatever way it would be saved; a reader is not spoken of."""
+    told: list[SessionEnded] = []
+    manager = SessionManager(MemoryStore(), Options(on_ended=told.append))
+    session = stored(manager, n=1)
+    old = str(session.token)
+    session.regenerate()
+    session.commit()
+    reader = manager.open(old)
+    assert reader == {}
+    assert reader.commit() is None
+    assert told == []
+    late = manager.open(old)
+    late["n"] = 2
+    late.save()
+    assert len(told) == 1
+    assert late.commit() is None
+    late["n"] = 3
+    late.commit_late()
+    assert len(list(manager.sessions())) == 1
+
+
+def test_a_late_change_of_a_cookie_that_was_ended_is_no_error() -> None:
+    """P2: the answer stands, where there is nothing to write as well."""
+    manager = SessionManager.from_config(
+        url="cookie:", secret=SECRET, revocation=MemoryStore()
+    )
+    session = stored(manager, cart=[])
+    cart = session["cart"]
+    other = reopened(manager, session)
+    other.regenerate()
+    other.commit()
+    cart.append(1)
+    assert session.commit() is None
+    cart.append(2)
+    session.commit_late()
+
+
+# -- locks by hand -----------------------------------------------------------------------
+
+
+def test_lock_waits_as_long_as_it_is_told() -> None:
+    """Not at all if that is said, whatever the options say."""
+    manager = SessionManager(MemoryStore(), Options(lock_lease=1))
+    session = stored(manager, n=1)
+    holder = reopened(manager, session)
+    holder.lock()
+    with pytest.raises(LockTimeout):
+        session.lock(wait=0)
+
+
+def test_what_was_locked_by_hand_keeps_its_cookie(
+    manager: SessionManager, clock: Clock
+) -> None:
+    """The idle clock slides, and the browser is told."""
+    session = stored(manager, n=1)
+    token = str(session.token)
+    clock.pass_by(61)
+    session = manager.open(token)
+    with session.lock():
+        session["n"] = 2
+    assert session.token == token
+    change = session.commit()
+    assert change is not None
+    assert change.value == token
+
+
+def test_an_exception_in_the_with_form_saves_nothing(manager: SessionManager) -> None:
+    """The lock is free again, and what was changed is not written."""
+    session = stored(manager, n=1)
+    with suppress(ZeroDivisionError), session.lock():
+        session["n"] = 2
+        raise ZeroDivisionError
+    assert not session.locked
+    assert reopened(manager, session) == {"n": 1}
+
+
+def test_after_the_with_form_a_locking_request_locks_again(
+    manager: SessionManager,
+) -> None:
+    """P1: what it reads then is protected, as after save()."""
+    token = str(stored(manager, n=1).token)
+    session = manager.open(token, locking=True)
+    with session.lock():
+        session["n"] = 2
+    assert not session.locked
+    assert session["n"] == 2
+    assert session.locked
+
+
+def test_unlock_is_for_the_rest_of_the_request(manager: SessionManager) -> None:
+    """With or without something to save, and over a save."""
+    token = str(stored(manager, n=1).token)
+    session = manager.open(token, locking=True)
+    assert session["n"] == 1
+    assert session.locked
+    session.unlock()
+    assert not session.locked
+    session["n"] = 2
+    session.save()
+    assert session["n"] == 2
+    assert not session.locked
+
+
+def test_a_session_after_a_flush_is_locked_like_the_one_before(
+    manager: SessionManager,
+) -> None:
+    """P1: in a request that locks, what is read after a save is protected."""
+    token = str(stored(manager, n=1).token)
+    session = manager.open(token, locking=True)
+    assert session["n"] == 1
+    session.flush()
+    session["m"] = 1
+    session.save()
+    assert session["m"] == 1
+    assert session.locked
+
+
+def test_no_lock_is_held_by_a_save_that_failed(behind: MemoryStore) -> None:
+    """Whether it is to be run again or raised: others need not wait for the rest."""
+    for decide in ("ours", "raise"):
+        _, _, session = conflicted(behind, lambda s: s.update(n=2), on_conflict=decide)
+        session.replay = decide == "ours"
+        session.lock()
+        assert session.locked
+        session["other"] = 1
+        if decide == "raise":
+            with pytest.raises(SessionConflict):
+                session.save()
+        else:
+            session.save()
+        assert not session.locked
+
+
+def test_a_store_without_locks_can_save_in_the_middle(manager: SessionManager) -> None:
+    """A request that would lock goes on without; lock() itself is refused."""
+    store = MemoryStore()
+
+    class Four:
+        load, save, touch, delete = store.load, store.save, store.touch, store.delete
+
+    manager = SessionManager(Four())
+    token = str(stored(manager, n=1).token)
+    session = manager.open(token, locking=True)
+    session["n"] += 1
+    session.save()
+    session["n"] += 1
+    session.rotate()
+    session.commit()
+    assert reopened(manager, session) == {"n": 3}
+    with pytest.raises(ConfigurationError, match="cannot lock"):
+        reopened(manager, session).lock()
+
+
+# -- replays and late verbs --------------------------------------------------------------
+
+
+def test_a_replay_can_be_declined_and_not_asked_for(manager: SessionManager) -> None:
+    """Before and after the first look; only the caller knows whether it could be."""
+    token = str(stored(manager, n=1).token)
+    for look in (True, False):
+        session = manager.open(token, replay=True)
+        assert session.replay
+        assert not look or session["n"] == 1
+        session.replay = False
+        assert not session.replay
+        assert session["n"] == 1
+        assert not session.replay
+        session.replay = True
+        assert not session.replay
+
+
+def test_a_declined_replay_is_decided(behind: MemoryStore) -> None:
+    """Also where it was declined after the first look."""
+    _, manager, session = conflicted(behind, lambda s: s.update(n=7))
+    session.replay = False
+    session["n"] += 1
+    session.commit()
+    assert reopened(manager, session)["n"] == 2
+
+
+def test_a_late_conflict_is_decided(
+    behind: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: after the headers nothing can be run again, and the loss is told."""
+    plain = SessionManager(behind)
+    token = str(stored(plain, n=1).token)
+    session = plain.open(token, replay=True)
+    session.commit()
+    session["n"] += 1
+    other = plain.open(token)
+    other["n"] = 5
+    other.commit()
+    session.commit_late()
+    assert plain.open(token) == {"n": 2}
+    assert "n changed while in use" in caplog.text
+
+
+def test_a_late_write_to_what_has_ended_is_dropped(manager: SessionManager) -> None:
+    """P2: it would need no cookie, for it will never be stored."""
+    session = stored(manager, n=1)
+    old = str(session.token)
+    session.regenerate()
+    session.commit()
+    late = manager.open(old)
+    assert late == {}
+    late.commit()
+    late["n"] = 2
+    late.commit_late()
+    assert manager.open(old) == {}
+
+
+def test_auto_off_saves_nothing_late(clock: Clock) -> None:
+    """Only save() persists, after the headers too."""
+    manager = SessionManager(MemoryStore(), Options(auto=False))
+    session = stored(manager, n=1)
+    assert session["n"] == 1
+    session.commit()
+    session["n"] = 2
+    session.commit_late()
+    assert reopened(manager, session) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda s: s.rotate(),
+        lambda s: s.regenerate(),
+        lambda s: s.login("ann"),
+        lambda s: s.invalidate(),
+    ],
+)
+def test_a_change_of_identity_is_refused_after_the_headers(
+    manager: SessionManager, verb: Any
+) -> None:
+    """The client could not learn of it; the session stays as it is."""
+    session = stored(manager, n=1)
+    assert session["n"] == 1
+    session.commit()
+    with pytest.raises(SessionClosed, match="the headers have left"):
+        verb(session)
+    session.commit_late()
+    assert reopened(manager, session) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda s: s.update(n=1),
+        lambda s: s.clear(),
+        lambda s: s.save(),
+        lambda s: setattr(s, "modified", True),
+        lambda s: s.set_expiry(60),
+        lambda s: s.set_test_cookie(),
+        lambda s: s.delete_test_cookie(),
+    ],
+)
+def test_a_new_session_is_refused_after_the_headers(
+    manager: SessionManager, verb: Any
+) -> None:
+    """Whatever would need a cookie says so."""
+    session = manager.create()
+    assert session == {}
+    session.commit()
+    with pytest.raises(SessionClosed, match="the headers have left"):
+        verb(session)
+
+
+def test_the_test_cookie_alone_is_worth_storing(manager: SessionManager) -> None:
+    """Django's login page stores nothing else."""
+    session = manager.create()
+    session.set_test_cookie()
+    change = session.commit()
+    assert change is not None
+    assert manager.open(str(change.value)).test_cookie_worked()
+    plain = stored(manager, n=1)
+    assert not plain.test_cookie_worked()
+
+
+@pytest.mark.parametrize(
+    "drop", [lambda s: s.revert(), lambda s: setattr(s, "modified", False)]
+)
+def test_what_was_read_before_is_still_read(behind: MemoryStore, drop: Any) -> None:
+    """P1: dropping what was changed does not undo the reading."""
+    _, _, session = conflicted(behind, lambda s: s.update(n=5))
+    found = session["n"]
+    drop(session)
+    session["n"] = found + 1
+    with pytest.raises(ReplayNeeded):
+        session.commit()
+
+
+@pytest.mark.parametrize("verb", ["lock", "change"])
+@pytest.mark.parametrize("end", ["rotate", "login", "flush"])
+def test_a_cookie_that_was_due_is_not_set_over_a_newer_one(
+    manager: SessionManager, clock: Clock, end: str, verb: str
+) -> None:
+    """P2, express #923: after save() another has changed the browser's cookie."""
+    session = stored(manager, n=1)
+    assert session["n"] == 1
+    clock.pass_by(61)
+    session["n"] = 2
+    session.save()
+    other = reopened(manager, session)
+    other.login("ann") if end == "login" else getattr(other, end)()
+    other.commit()
+    if verb == "lock":
+        session.lock()
+    else:
+        session["n"] = 3
+    assert session.commit() is None
+
+
+def test_a_conflict_that_was_caught_is_raised_again(behind: MemoryStore) -> None:
+    """on_conflict="raise": the end of the request writes nothing over theirs either."""
+    _, manager, session = conflicted(
+        behind, lambda s: s.update(n=5), on_conflict="raise"
+    )
+    session.replay = False
+    session["n"] = 2
+    for save in (session.save, session.commit):
+        with pytest.raises(SessionConflict):
+            save()
+    assert reopened(manager, session)["n"] == 5
+
+
+def test_an_end_is_told_once(clock: Clock) -> None:
+    """Not when it is met, and again for the same changes at the end of the request."""
+    told: list[Any] = []
+    manager = SessionManager(MemoryStore(), Options(on_ended=told.append))
+    session = stored(manager, n=1)
+    session["n"] = 2
+    other = reopened(manager, session)
+    other.flush()
+    other.commit()
+    session.lock()
+    session.commit()
+    assert len(told) == 1
+
+
+def test_revert_takes_a_login_back(manager: SessionManager) -> None:
+    """Whoever thinks better of it stays who they were, under the token they had."""
+    session = stored(manager, n=1)
+    token, id = session.token, session.id
+    session.login("ann")
+    session["n"] = 2
+    session.revert()
+    assert (session.user, session.id, session["n"]) == (None, id, 1)
+    assert session.commit() is None
+    assert session.token == token
+    assert list(manager.sessions_of("ann")) == []

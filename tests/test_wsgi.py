@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
@@ -15,10 +15,12 @@ import pytest
 from webtest import TestApp
 
 from wsgisession import (
+    Options,
     Session,
     SessionClosed,
     SessionManager,
     SessionMiddleware,
+    StoreError,
     get_session,
 )
 from wsgisession.stores.memory import MemoryStore
@@ -150,6 +152,23 @@ def test_write_lets_the_headers_leave(manager: SessionManager) -> None:
     assert stored == [1]
 
 
+def test_the_headers_leave_once(manager: SessionManager, store: CountingStore) -> None:
+    """However often write() is called, and if the rest is a list."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        get_session(environ)["a"] = 1
+        write = start_response("200 OK", PLAIN)
+        write(b"one")
+        write(b"two")
+        return [b"three"]
+
+    server = Server(SessionMiddleware(app, manager=manager))
+    assert server.body == [b"three"]
+    assert server.written == b"onetwo"
+    assert len(server.heads) == 1
+    assert store.calls == ["save"]
+
+
 def test_it_is_saved_before_the_first_header(
     manager: SessionManager, store: CountingStore
 ) -> None:
@@ -234,6 +253,16 @@ def test_a_body_before_start_response_is_refused(manager: SessionManager) -> Non
         next(iter(server.body))
 
 
+def test_a_list_before_start_response_is_refused(manager: SessionManager) -> None:
+    """The same for a body that is there as a whole."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return [b"one"]
+
+    with pytest.raises(AssertionError, match=r"before start_response\(\)"):
+        list(Server(SessionMiddleware(app, manager=manager)).body)
+
+
 def test_only_the_first_chunk_is_held_back(manager: SessionManager) -> None:
     """A stream flows: what is yielded is sent before the next is asked for."""
     made: list[int] = []
@@ -279,6 +308,80 @@ def test_a_whole_body_is_handed_on_untouched(
     assert len(server.cookies()) == touch
 
 
+def test_a_file_wrapper_need_not_be_a_type(manager: SessionManager) -> None:
+    """PEP 3333 asks for a callable: what it made is then iterated like any body."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["wsgi.file_wrapper"] = lambda file: FileWrapper(file)
+        start_response("200 OK", PLAIN)
+        body: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"whole"))
+        return body
+
+    assert list(Server(SessionMiddleware(app, manager=manager)).body) == [b"whole"]
+
+
+def test_a_whole_body_closes_the_session(manager: SessionManager) -> None:
+    """There is no close() of ours after which it could not be used."""
+    kept: list[Session] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        kept.append(get_session(environ))
+        kept[0]["a"] = 1
+        start_response("200 OK", PLAIN)
+        return [b"whole"]
+
+    Server(SessionMiddleware(app, manager=manager))
+    with pytest.raises(SessionClosed, match="request is over"):
+        kept[0]["a"]
+
+
+@pytest.mark.parametrize("kind", ["list", "file", "iterator"])
+def test_a_save_that_fails_closes_the_body_and_answers_503(kind: str) -> None:
+    """Nothing of what the application said leaves, whatever it is made of."""
+
+    class Full(MemoryStore):
+        def save(self, *_: Any, **__: Any) -> Any:
+            raise StoreError("no space left")
+
+    files: list[io.BytesIO] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        get_session(environ)["a"] = 1
+        start_response("200 OK", PLAIN)
+        files.append(io.BytesIO(b"whole"))
+        if kind == "list":
+            return [b"whole"]
+        body: Iterable[bytes] = environ["wsgi.file_wrapper"](files[0])
+        return body if kind == "file" else iter(body)
+
+    server = Server(SessionMiddleware(app, manager=SessionManager(Full())))
+    assert b"whole" not in b"".join(server.body)
+    assert [status for status, _ in server.heads] == ["503 Service Unavailable"]
+    assert files[0].closed is (kind != "list")
+
+
+def test_a_list_is_replayed_like_any_body(manager: SessionManager) -> None:
+    """The second list is handed on, and the first is never seen."""
+    runs: list[list[bytes]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        session = get_session(environ)
+        found = session["n"]
+        if not runs:
+            with manager.edit(session.id) as other:
+                other["n"] += 1
+        session["n"] = found + 1
+        start_response("200 OK", PLAIN)
+        runs.append([b"%d" % session["n"]])
+        return runs[-1]
+
+    cookie = with_session(manager, n=1)
+    server = Server(SessionMiddleware(app, manager=manager), cookie)
+    assert server.body is runs[1]
+    assert server.body == [b"3"]
+    assert len(server.heads) == 1
+
+
 def test_the_applications_body_is_closed_once(manager: SessionManager) -> None:
     """close() is the server's duty, and reaches the application."""
     closed: list[bool] = []
@@ -296,6 +399,39 @@ def test_the_applications_body_is_closed_once(manager: SessionManager) -> None:
 
     around(manager, app).get("/")
     assert closed == [True]
+
+
+@pytest.mark.parametrize("chunks", [0, 1])
+@pytest.mark.parametrize("error", [ZeroDivisionError, StoreError])
+def test_a_body_whose_iteration_fails_is_closed_exactly_once(
+    manager: SessionManager, error: type[Exception], chunks: int
+) -> None:
+    """Before or after the headers left, answered by a 503 or not, and then by close()."""
+    closed: list[bool] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            yield from [b"one"] * chunks
+            raise error("late")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", PLAIN)
+        return Body()
+
+    server = Server(SessionMiddleware(app, manager=manager))
+    unavailable = error is StoreError and not chunks
+    with nullcontext() if unavailable else pytest.raises(error, match="late"):
+        list(server.body)
+    server.body.close()  # type: ignore[attr-defined]
+    assert closed == [True]
+    statuses = [status for status, _ in server.heads]
+    if unavailable:
+        assert statuses == ["503 Service Unavailable"]
+    else:
+        assert statuses == ["200 OK"] * chunks
 
 
 def test_a_replayed_body_is_closed_and_never_sent(manager: SessionManager) -> None:
@@ -376,14 +512,20 @@ def test_a_client_that_went_away_frees_the_lock(manager: SessionManager) -> None
         session["n"] = 5
 
 
-def test_no_lock_is_held_through_a_stream(manager: SessionManager) -> None:
-    """The lease ends with the save at the headers, not with the last chunk."""
+@pytest.mark.parametrize("status", ["200 OK", "500 Oops"])
+@pytest.mark.parametrize("write", [1, 0])
+def test_no_lock_is_held_through_a_stream(
+    manager: SessionManager, status: str, write: int
+) -> None:
+    """The lease ends at the headers, saved or not, not with the last chunk."""
     streaming, finish = threading.Event(), threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         session = get_session(environ)
-        session["n"] += 1
-        start_response("200 OK", PLAIN)
+        assert session["n"] == 1
+        if write:
+            session["n"] = 2
+        start_response(status, PLAIN)
         yield b"one"
         streaming.set()
         finish.wait(5)
@@ -398,7 +540,8 @@ def test_no_lock_is_held_through_a_stream(manager: SessionManager) -> None:
             session["n"] += 1
         finish.set()
         assert rest.result(5) == [b"one", b"two"]
-    assert read(manager, cookie) == {"n": 3}
+    saved = write if status == "200 OK" else 0
+    assert read(manager, cookie) == {"n": 2 + saved}
 
 
 # -- after the headers -------------------------------------------------------------------
@@ -461,6 +604,30 @@ def test_a_new_session_while_streaming_is_refused(manager: SessionManager) -> No
     assert len(refused) == 4
     assert all("the headers have left" in text for text in refused)
     assert list(manager.sessions()) == []
+
+
+def test_a_conflict_while_streaming_is_never_replayed(
+    manager: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: a byte has left, so ours are kept with a warning."""
+    runs: list[int] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        runs.append(1)
+        start_response("200 OK", PLAIN)
+        yield b"one"
+        session = get_session(environ)
+        found = session["n"]
+        with manager.edit(session.id) as other:
+            other["n"] = 5
+        session["n"] = found + 1
+        yield b"two"
+
+    cookie = with_session(manager, n=1)
+    around(manager, app).get("/", headers={"Cookie": cookie})
+    assert runs == [1]
+    assert read(manager, cookie) == {"n": 2}
+    assert "n changed while in use" in caplog.text
 
 
 def test_a_logout_while_streaming_ends_the_session(manager: SessionManager) -> None:
@@ -547,6 +714,71 @@ def test_a_logout_stands_even_if_the_page_fails(manager: SessionManager) -> None
     assert list(manager.sessions()) == []
 
 
+def test_a_logout_stands_even_if_the_application_raises(
+    manager: SessionManager,
+) -> None:
+    """Where no header of ours can leave, the record goes all the same."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        get_session(environ).flush()
+        raise ZeroDivisionError
+
+    cookie = with_session(manager, n=1)
+    with pytest.raises(ZeroDivisionError):
+        Server(SessionMiddleware(app, manager=manager), cookie)
+    assert list(manager.sessions()) == []
+
+
+def test_save_on_error_does_not_save_at_an_exit(store: CountingStore) -> None:
+    """A worker that is told to stop has not failed: it has not finished."""
+    manager = SessionManager.from_config({"store": store, "save_on_error": "true"})
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        get_session(environ)["n"] = 2
+        raise SystemExit
+
+    cookie = with_session(manager, n=1)
+    with pytest.raises(SystemExit):
+        Server(SessionMiddleware(app, manager=manager), cookie)
+    assert read(manager, cookie) == {"n": 1}
+
+
+def test_an_error_is_not_hidden_by_an_end_that_cannot_be_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The application's is the one that is raised, the store's is in the log."""
+
+    class Away(MemoryStore):
+        def delete(self, record: Any) -> None:
+            raise StoreError("away")
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        get_session(environ).flush()
+        raise ZeroDivisionError
+
+    manager = SessionManager(Away())
+    cookie = with_session(manager, n=1)
+    with pytest.raises(ZeroDivisionError):
+        Server(SessionMiddleware(app, manager=manager), cookie)
+    assert "a session could not be released" in caplog.text
+
+
+def test_after_a_failure_the_session_is_closed(manager: SessionManager) -> None:
+    """What was kept of it serves nobody."""
+    kept: list[Session] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        kept.append(get_session(environ))
+        assert kept[0] == {"n": 1}
+        raise ZeroDivisionError
+
+    cookie = with_session(manager, n=1)
+    with pytest.raises(ZeroDivisionError):
+        Server(SessionMiddleware(app, manager=manager), cookie)
+    with pytest.raises(SessionClosed, match="request is over"):
+        kept[0]["n"]
+
+
 def test_after_an_error_page_the_stream_saves_nothing(manager: SessionManager) -> None:
     """A status >= 500 holds for what is written later in the same response too."""
 
@@ -604,11 +836,126 @@ def test_two_middlewares_do_not_see_each_other() -> None:
 
 def test_without_a_middleware_get_session_says_so() -> None:
     """The error asks the question that helps."""
-    with pytest.raises(LookupError, match="wrapped by SessionMiddleware"):
-        get_session({})
+    for environ in ({}, {"wsgisession.session": {"another": "library's"}}):
+        with pytest.raises(LookupError, match="wrapped by SessionMiddleware"):
+            get_session(environ)
 
 
 def test_settings_or_a_manager(manager: SessionManager) -> None:
     """Both at once would leave it open which of them holds."""
     with pytest.raises(TypeError, match="not both"):
         SessionMiddleware(failing("before"), {"type": "memory"}, manager=manager)
+    with pytest.raises(TypeError, match="not both"):
+        SessionMiddleware(failing("before"), manager=manager, cookie_name="mine")
+
+
+def test_settings_in_a_mapping_and_in_code() -> None:
+    """Both are heard, and what stands in the code wins."""
+    config = {"session.type": "memory", "session.cookie_name": "mapping"}
+    options = {"cookie_name": "code", "cookie_path": "/app"}
+    middleware = SessionMiddleware(failing("status"), config, **options)
+    assert middleware.manager.options.cookie_name == "code"
+    assert middleware.manager.options.cookie_path == "/app"
+    middleware = SessionMiddleware(failing("status"), config)
+    assert middleware.manager.options.cookie_name == "mapping"
+
+
+@pytest.mark.parametrize("verb", ["login", "rotate", "regenerate"])
+def test_save_on_error_keeps_the_cookie_good(verb: str) -> None:
+    """Where an exception lets no cookie leave, the identity is not changed."""
+    manager = SessionManager(MemoryStore(), Options(save_on_error=True))
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        session = get_session(environ)
+        session["n"] = 2
+        session.login("ann") if verb == "login" else getattr(session, verb)()
+        raise ZeroDivisionError
+
+    cookie = with_session(manager, n=1)
+    with pytest.raises(ZeroDivisionError):
+        Server(SessionMiddleware(app, manager=manager), cookie)
+    session = manager.open_cookie(cookie)
+    assert session["n"] in (1, 2)
+    assert f"session={session.token}" == cookie
+    assert session.user is None
+
+
+def test_an_error_is_not_hidden_by_a_lock_that_cannot_be_freed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The application's is the one that is raised, the store's is in the log."""
+
+    class Away(MemoryStore):
+        def unlock(self, record: Any) -> None:
+            raise StoreError("away")
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        assert get_session(environ)["n"] == 1
+        raise ZeroDivisionError
+
+    manager = SessionManager(Away())
+    cookie = with_session(manager, n=1)
+    with pytest.raises(ZeroDivisionError):
+        Server(SessionMiddleware(app, manager=manager), cookie, "POST")
+    assert "a session could not be released" in caplog.text
+
+
+def test_a_body_that_fails_twice_saves_nothing(manager: SessionManager) -> None:
+    """Neither where close() fails after the iteration has."""
+
+    class Body:
+        def __init__(self, session: Session) -> None:
+            self.session = session
+
+        def __iter__(self) -> Iterator[bytes]:
+            assert self.session["n"] == 1
+            yield b"one"
+            self.session["n"] = 2
+            raise ZeroDivisionError
+
+        def close(self) -> None:
+            raise OSError
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", PLAIN)
+        return Body(get_session(environ))
+
+    cookie = with_session(manager, n=1)
+    server = Server(SessionMiddleware(app, manager=manager), cookie)
+    with pytest.raises((ZeroDivisionError, OSError)):
+        list(server.body)
+    server.body.close()  # type: ignore[attr-defined]
+    assert read(manager, cookie) == {"n": 1}
+
+
+def test_a_body_that_cannot_be_closed_hides_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is raised is why it was not sent; the session's lock is free again."""
+
+    class Body(list[bytes]):
+        def close(self) -> None:
+            raise OSError
+
+    class Refusing(MemoryStore):
+        full = False
+
+        def save(self, record: Any, *, expect: int) -> str | None:
+            if self.full:
+                raise StoreError("full")
+            return super().save(record, expect=expect)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        get_session(environ)["n"] = 2
+        start_response("200 OK", PLAIN)
+        return Body([b"one"])
+
+    store = Refusing()
+    manager = SessionManager(store)
+    cookie = with_session(manager, n=1)
+    store.full = True
+    server = Server(SessionMiddleware(app, manager=manager), cookie, "POST")
+    assert server.heads[0][0].startswith("503")
+    assert "the close() of a response's body failed" in caplog.text
+    (session,) = manager.sessions()
+    session.lock(wait=0)

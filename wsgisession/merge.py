@@ -164,10 +164,16 @@ class Draft:
                 self.stale.add(key)
 
     def forget(self) -> None:
-        """Lose sight of everything: nothing of it is to be written."""
-        self.settle()
+        """Nothing of what was changed is to be written; what was read stays read."""
+        self.changed.clear()
         self.handed.clear()
         self.orphans.clear()
+        self.cleared = False
+
+    def revert(self, values: dict[str, Any]) -> None:
+        """Go back to these values."""
+        self.forget()
+        self.values = values
 
     def settle(self) -> None:
         """Begin anew from here: what was read and changed so far has been stored."""

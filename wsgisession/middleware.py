@@ -174,14 +174,14 @@ class _Response:
             body = self._middleware.app(self._environ, self.start)
         except BaseException as error:
             return self._failed(error)
-        if self._head is None or not self._is_whole(body):
+        if not self._is_whole(body):
             self._body = body
             return self
         if not self._sent:
             try:
                 self._send()
             except BaseException as error:
-                _close(body)
+                _abandon(body)
                 return self._failed(error)
         self._session.close()
         return body
@@ -228,13 +228,13 @@ class _Response:
             change = session.rollback()
         else:
             change = session.commit()
-        if change is not None or session.accessed:
+        if session.accessed:
             headers = self._told(headers, change)
         self._write = self._start_response(status, headers)
         self._sent = True
 
     def _told(self, headers: Headers, change: CookieChange | None) -> Headers:
-        headers = caching.vary_on_cookie(list(headers))
+        headers = caching.vary_on_cookie(headers)
         if change is None:
             return headers
         options = self._middleware.manager.options
@@ -300,7 +300,7 @@ class _Response:
                 self._send()
         except BaseException as error:
             body, self._body = self._body, ()  # the server's close() comes as well
-            _close(body)
+            _abandon(body)
             self._body = self._failed(error)
             self._chunks = iter(self._body)
             chunk = next(self._chunks, None)
@@ -322,3 +322,11 @@ def _close(body: Iterable[bytes]) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         close()
+
+
+def _abandon(body: Iterable[bytes]) -> None:
+    """Close what will not be sent; another error is on its way already."""
+    try:
+        _close(body)
+    except Exception:
+        log.exception("the close() of a response's body failed")

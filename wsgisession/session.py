@@ -361,12 +361,10 @@ class Session(MutableMapping[str, Any]):
         if not isinstance(user, str) or not user:
             raise TypeError("login() takes the user's id as a string that is not empty")
         work = self._identify("login")
+        if work.user in (None, user):
+            work.change_identity("regenerate")
         if work.gone or work.user not in (None, user):
             self.flush()
-        else:
-            work.change_identity("regenerate")
-            if work.gone:
-                self.flush()
         work.user = user
         work.about = replace(work.about, login=details)
         work.created = work.accessed = self._backend.clock()
@@ -475,7 +473,6 @@ class Session(MutableMapping[str, Any]):
             return None
         self._dropped = True
         if self._transaction is not None:
-            self._transaction.forget()
             self._transaction.bury()
             self._transaction.unlock()
         return self._leave()
@@ -495,10 +492,12 @@ class Session(MutableMapping[str, Any]):
         if work is None:
             return None
         work.draft.settle()
-        if work.cookie is Cookie.KEEP:
-            return None
-        if work.cookie is Cookie.EXPIRE or work.record is None or self.token is None:
+        if work.cookie is Cookie.EXPIRE:
             return CookieChange(None)
+        if work.cookie is Cookie.KEEP or work.record is None:
+            return None
+        if work.gone or self.token is None:
+            return None  # the client holds another by now, or none
         if self.get_expire_at_browser_close():
             return CookieChange(self.token)
         seconds = work.record.expires - self._backend.clock()

@@ -208,9 +208,9 @@ class Transaction:
 
     def unlock(self) -> None:
         """End our lease without writing."""
-        if self.record is not None and self.record.lease is not None:
-            self._release(self.record)
-            self.record = self.record.bare()
+        if (record := self.record) is not None and record.lease is not None:
+            self.record = record.bare()  # once: what cannot be freed ends by itself
+            self._release(record)
 
     def _release(self, record: Record) -> None:
         if record.lease is not None and self.backend.locks is not None:
@@ -230,7 +230,6 @@ class Transaction:
             self.draft.rebase(base, theirs, encode)
             self.about = self.about.onto(about, self._stored_about)
             self._stored_about = about
-            self.user = fresh.user if self.user == old.user else self.user
         self.record = fresh
         return None
 
@@ -242,8 +241,8 @@ class Transaction:
         """The session was ended under our hands: what we wrote is dropped, aloud."""
         assert self.record is not None
         self.gone = self.record.id
-        self.record = self.record.bare()
         self._report()
+        self.draft.settle()
 
     def _report(self) -> None:
         assert self.gone is not None
@@ -302,11 +301,10 @@ class Transaction:
 
     def revert(self) -> None:
         """Go back to what was loaded, deeply."""
-        if self.record is None:
-            self.draft, self.about = Draft({}), About()
-        else:
-            self.about, values = self.backend.envelope.open(self.record.data)
-            self.draft = Draft(values)
+        record = self.record
+        values = self.backend.envelope.open(record.data)[1] if record is not None else {}
+        self.forget()
+        self.draft.revert(values)
 
     # -- the end -----------------------------------------------------------------------
 
@@ -339,8 +337,6 @@ class Transaction:
         elif self._rotation_is_due():
             self._renew()
         self.bury()
-        if self.outage is not None:
-            return
         if self.gone is not None:
             if self.draft.changed:
                 self._report()
@@ -361,8 +357,8 @@ class Transaction:
         """Write what was changed after the headers have left, where no cookie is due."""
         self.replay = False
         self.bury()
-        if self.record is None or self.gone or self.outage is not None:
-            return
+        if self.record is None or self.gone or self._identity is not None:
+            return  # a new identity would need a cookie
         data = self._to_write()
         if data is not None and self.backend.room is not None:
             raise SessionClosed(
@@ -397,7 +393,6 @@ class Transaction:
         """Drop what was changed: nothing of it will be written."""
         self.draft.forget()
         self.forced, self._identity, self._upcoming = False, None, None
-        self._replay_due = None
         self.about, self.user = self._stored_about, None
         if (record := self.record) is not None:
             self.user, self.created = record.user, record.created
@@ -432,7 +427,7 @@ class Transaction:
             return data
         if data == record.data:
             return None
-        if not self.draft.changed and not self.draft.cleared:
+        if not self.draft.changed:
             # Only handed out: a serializer that writes equal values in different bytes
             # must not turn every read into a write.
             envelope = self.backend.envelope
@@ -496,7 +491,6 @@ class Transaction:
     def _decide(self) -> None:
         """What to do about keys that we read and another has changed since."""
         keys = frozenset(self.draft.stale)
-        self.draft.stale.clear()
         if self.replay:
             self._replay_if(keys)
         record, decide = self.record, self.backend.options.on_conflict
@@ -504,6 +498,7 @@ class Transaction:
         if decide == "raise":
             self.unlock()
             raise SessionConflict(record.id, keys)
+        self.draft.stale.clear()
         if callable(decide):
             envelope = self.backend.envelope
             clash = Clash(
@@ -515,6 +510,7 @@ class Transaction:
             )
             self.draft.values = dict(decide(clash))
             self.draft.changed |= self.draft.values.keys() | clash.theirs.keys()
+            self._origin = record.data
             return
         log.warning(
             "session %s: %s changed while in use and could be neither locked nor "
@@ -604,7 +600,7 @@ class Transaction:
     def _rotation_is_due(self) -> bool:
         every = self.backend.options.rotate_every
         # Without the token, as behind a pointer, the client has just been given another.
-        if every is None or self.record is None or self.token is None or self._identity:
+        if every is None or self.token is None or self._identity:
             return False
         since = self.created if self.about.rotated is None else self.about.rotated
         return self.backend.clock() - since >= every
