@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import count
 from typing import Any
 
 import sqlalchemy as sql
@@ -96,18 +97,20 @@ class SQLAlchemyStore:
 
     def create_table(self) -> None:
         """Create the table and its indexes, as far as they are missing."""
-        for attempt in range(1, TRIES + 1):
+        began = time.monotonic()
+        for attempt in count(1):
             try:
                 self.table.create(self._engine, checkfirst=True)
                 for index in self.table.indexes:
                     index.create(self._engine, checkfirst=True)
-            except SQLAlchemyError as error:
-                # Another process may have been quicker, after we looked.
-                if attempt == TRIES:
-                    raise broken(error) from error
-                _sleep(0.1 * attempt)
-            else:
                 return
+            except SQLAlchemyError as error:
+                # Another process may have been quicker after we looked, or writes now.
+                busy = not TRANSIENT.isdisjoint(codes(error))
+                patient = time.monotonic() - began < PATIENCE
+                if not (patient if busy else attempt < TRIES):
+                    raise broken(error) from error
+            _sleep(0.1)
 
     def close(self) -> None:
         """Close the idle connections of an engine of our own; it may be used on."""
