@@ -250,6 +250,7 @@ def demo(settings: Mapping[str, Any]) -> App:
         application({**PAGES, **COUNTER}),
         settings,
         cookie_name="demo",
+        lock_wait=60,  # the last of fifty, on a slow machine
         on_replay=_note_replay,
     )
     store = seeing.manager.store
