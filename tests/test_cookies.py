@@ -291,7 +291,7 @@ class TestPitfallQuotedBackslashes:
         began = time.monotonic()
         for header in HUGE.values():
             assert "a" not in manager.open_cookie(header)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 class TestFuzz:

@@ -34,6 +34,8 @@ from wsgisession.stores.memory import MemoryStore
 from .browser import chromium, resize
 
 PACKAGE = Path(wsgisession.__file__).parent.parent
+ROUNDS = 10
+"""How often requests may fail to meet, as they do on a machine that is busy or quick."""
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def test_it_ends_quietly_and_leaves_nothing(
         (folder,) = tmp_path.iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         process.send_signal(how)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out == "\nStopped.\n"
     assert err == ""
@@ -103,7 +105,7 @@ def test_a_taken_port_is_avoided_unless_it_was_asked_for() -> None:
         with started() as process:
             assert not address(process).endswith(":8000/")
         with started("--port", "8000") as process:
-            _, err = process.communicate(timeout=10)
+            _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "cannot listen on 127.0.0.1:8000" in err
     assert "Traceback" not in err
@@ -141,7 +143,7 @@ def ask(url: str) -> Ask:
     def ask(method: str, path: str) -> Any:
         cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
         request = Request(url + path, method=method, headers={"Cookie": cookies})
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=120) as answer:
             for line in answer.headers.get_all("Set-Cookie", []):
                 name, _, rest = line.partition("=")
                 jar[name] = rest.partition(";")[0]
@@ -150,15 +152,23 @@ def ask(url: str) -> Ask:
     return ask
 
 
+def fire(ask: Ask, method: str, counter: str) -> list[dict[str, bool]]:
+    """Increment a counter fifty times at once, from nought, and give the answers."""
+    ask("POST", f"{counter}/reset")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(
+            pool.map(lambda _: ask(method, f"{counter}/increment"), range(AT_ONCE))
+        )
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_of_fifty_at_once_all_are_kept(ask: Ask, method: str) -> None:
     """Fifty POSTs wait for one another; of fifty GETs those that met run again."""
-    ask("POST", "counter/reset")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(
-            pool.map(lambda _: ask(method, "counter/increment"), range(AT_ONCE))
-        )
-    assert ask("GET", "counter") == {"counter": AT_ONCE}
+    for _ in range(ROUNDS):
+        answers = fire(ask, method, "counter")
+        assert ask("GET", "counter") == {"counter": AT_ONCE}
+        if method == "POST" or any(each["replayed"] for each in answers):
+            break
     if method == "POST":
         assert all(each["locked"] and not each["replayed"] for each in answers)
     else:
@@ -168,13 +178,12 @@ def test_of_fifty_at_once_all_are_kept(ask: Ask, method: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_blind_store_loses_some(ask: Ask, method: str) -> None:
     """The same requests of the same application: the comparison is a real one."""
-    ask("POST", "blind/counter/reset")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(
-            pool.map(lambda _: ask(method, "blind/counter/increment"), range(AT_ONCE))
-        )
-    assert ask("GET", "blind/counter")["counter"] < AT_ONCE
-    assert not any(each["locked"] or each["replayed"] for each in answers)
+    for _ in range(ROUNDS):
+        answers = fire(ask, method, "blind/counter")
+        assert not any(each["locked"] or each["replayed"] for each in answers)
+        if (kept := ask("GET", "blind/counter")["counter"]) < AT_ONCE:
+            break
+    assert kept < AT_ONCE
 
 
 # -- the page ----------------------------------------------------------------------------
@@ -299,7 +308,7 @@ def test_a_file_in_the_place_of_a_name_is_no_name(visitor: TestApp) -> None:
 
 def until(browser: Chrome, true: Callable[[Chrome], Any]) -> None:
     # A page that is just being replaced gives elements that are gone when asked.
-    wait = WebDriverWait(browser, 20, 0.05, [StaleElementReferenceException])
+    wait = WebDriverWait(browser, 120, 0.05, [StaleElementReferenceException])
     wait.until(true)
 
 
@@ -317,6 +326,11 @@ def listed(count: int) -> Callable[[Chrome], bool]:
     )
 
 
+def has_counted(browser: Chrome) -> bool:
+    """Whether the second side, too, says how it went."""
+    return re.search(" s; |failed", text(browser, ".blind .note")) is not None
+
+
 def sign_in(browser: Chrome, user: str) -> None:
     browser.find_element(By.ID, "user").send_keys(user, Keys.ENTER)
     until(browser, shows("#logout", user))
@@ -331,9 +345,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_the_button_shows_it(browser: Chrome, url: str, method: str) -> None:
     """One click: 50 of 50 here, fewer there, and the counter among the values."""
-    browser.get(url)
-    browser.find_element(By.CSS_SELECTOR, f"[data-method={method}]").click()
-    until(browser, shows(".blind .note", "lost without a word"))
+    for _ in range(ROUNDS):
+        browser.get(url)
+        browser.find_element(By.CSS_SELECTOR, f"[data-method={method}]").click()
+        until(browser, has_counted)
+        if "none met" not in text(browser, ".blind .note"):
+            break
+    assert "lost without a word" in text(browser, ".blind .note")
     assert text(browser, "#kept") == "50 of 50"
     kept = re.fullmatch(r"(\d+) of 50", text(browser, "#blind"))
     assert kept is not None
@@ -353,7 +371,8 @@ def test_the_keyboard_is_enough(browser: Chrome, url: str) -> None:
     focused = browser.switch_to.active_element
     assert focused.get_attribute("data-method") == "POST"
     focused.send_keys(Keys.ENTER)
-    until(browser, shows("#kept", "50 of 50"))
+    until(browser, has_counted)
+    assert text(browser, "#kept") == "50 of 50"
     assert browser.switch_to.active_element == focused
 
 

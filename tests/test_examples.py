@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 from wsgiref.validate import validator
 
@@ -56,11 +55,11 @@ def free_port() -> int:
 
 def eventually(ask: Callable[[], bytes]) -> bytes:
     """What a server answers that is still starting."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while True:
         try:
             return ask()
-        except URLError:
+        except OSError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)

@@ -1530,7 +1530,7 @@ def test_a_late_change_of_a_cookie_that_was_ended_is_no_error() -> None:
 
 def test_lock_waits_as_long_as_it_is_told() -> None:
     """Not at all if that is said, whatever the options say."""
-    manager = SessionManager(MemoryStore(), Options(lock_lease=1))
+    manager = SessionManager(MemoryStore())
     session = stored(manager, n=1)
     holder = reopened(manager, session)
     holder.lock()

@@ -528,18 +528,18 @@ def test_no_lock_is_held_through_a_stream(
         start_response(status, PLAIN)
         yield b"one"
         streaming.set()
-        finish.wait(5)
+        finish.wait(60)
         yield b"two"
 
     cookie = with_session(manager, n=1)
     server = Server(SessionMiddleware(app, manager=manager), cookie, "POST")
     with ThreadPoolExecutor(1) as pool:
         rest = pool.submit(list, server.body)
-        assert streaming.wait(5)
+        assert streaming.wait(60)
         with manager.edit(manager.open_cookie(cookie).id) as session:
             session["n"] += 1
         finish.set()
-        assert rest.result(5) == [b"one", b"two"]
+        assert rest.result(60) == [b"one", b"two"]
     saved = write if status == "200 OK" else 0
     assert read(manager, cookie) == {"n": 2 + saved}
 

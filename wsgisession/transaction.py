@@ -302,7 +302,9 @@ class Transaction:
     def revert(self) -> None:
         """Go back to what was loaded, deeply."""
         record = self.record
-        values = self.backend.envelope.open(record.data)[1] if record is not None else {}
+        values = (
+            self.backend.envelope.open(record.data)[1] if record is not None else {}
+        )
         self.forget()
         self.draft.revert(values)
 

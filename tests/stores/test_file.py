@@ -856,12 +856,13 @@ class TestLeases:
         """One that locks again and again lets the others have their turn."""
         given = record()
         store.save(given, expect=0)
-        done = threading.Event()
+        taken, done = threading.Event(), threading.Event()
 
         def hog() -> None:
             while not done.is_set():
-                held = store.lock(key(given), wait=30, lease=30)
+                held = store.lock(key(given), wait=LEASE, lease=30)
                 assert held is not None
+                taken.set()
                 time.sleep(0.01)
                 store.unlock(held)
 
@@ -869,7 +870,9 @@ class TestLeases:
             pool.submit(hog)
             try:
                 for _ in range(10):
-                    held = store.lock(key(given), wait=2, lease=30)
+                    taken.clear()
+                    assert taken.wait(60)
+                    held = store.lock(key(given), wait=AT_ONCE, lease=30)
                     assert held is not None
                     store.unlock(held)
             finally:

@@ -6,14 +6,16 @@ And keeps its promises when replies are lost, servers restart, and primaries die
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import json
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.exceptions import MaxConnectionsError
 from redis.retry import Retry
+from webtest import TestApp
 
 import wsgisession.stores.redis
-from wsgisession import SessionManager
+from wsgisession import SessionManager, SessionMiddleware, get_session
 from wsgisession.errors import ConfigurationError, LockTimeout, StoreError
 from wsgisession.options import Options
+from wsgisession.record import Record
 from wsgisession.stores.redis import RedisStore
 from wsgisession.testing import (
     IterableStoreSuite,
@@ -43,7 +47,9 @@ from wsgisession.testing import (
 
 from ..conftest import SECRET, Visitor
 from ..redis_servers import (
+    HASTY,
     HOST,
+    PATIENT,
     ClusterServers,
     Proxy,
     RedisServer,
@@ -251,7 +257,9 @@ class TestCost:
         assert store.lock(key(given), wait=1, lease=5) is not None
         with server.client() as client:
             (only,) = client.keys()
-            assert abs(time.time() + client.pttl(only) / 1000 - given.expires) < 0.1
+            before = time.time()
+            left = client.pttl(only) / 1000
+            assert before - 0.1 < given.expires - left < time.time() + 0.1
 
     def test_a_walk_is_made_in_pages(
         self, servers: RedisServer | ClusterServers
@@ -332,14 +340,14 @@ class TestClients:
     def test_a_small_pool(self, server: RedisServer) -> None:
         """Those who wait for a lock pin no connection: one is enough for all."""
         pool = redis.BlockingConnectionPool(
-            port=server.port, max_connections=1, timeout=1
+            port=server.port, max_connections=1, timeout=15
         )
         store = RedisStore(client=redis.Redis(connection_pool=pool))
         given = record(data=b"0")
         store.save(given, expect=0)
 
         def increment(_: int) -> None:
-            held = store.lock(key(given), wait=10, lease=30)
+            held = store.lock(key(given), wait=30, lease=30)
             assert held is not None
             time.sleep(0.02)
             count = b"%d" % (int(held.data) + 1)
@@ -446,14 +454,14 @@ class TestConfiguration:
             lambda: store.save(given, expect=1),
             lambda: store.touch(given),
             lambda: store.delete(given),
-            lambda: store.lock(key(given), wait=5, lease=5),
+            lambda: store.lock(key(given), wait=60, lease=5),
             lambda: list(store.records()),
             lambda: list(store.records(user="ann")),
         ):
             with pytest.raises(StoreError) as caught:
                 work()
             assert caught.value.__cause__ is not None
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20  # where a lock is waited for 60 seconds
 
 
 # -- users -----------------------------------------------------------------------------
@@ -473,37 +481,48 @@ class TestUsers:
                 told.append(command.split()[0].upper())
         assert told.index("ZADD") < told.index("HSET")
 
-    def test_a_touched_record_stays_listed(
-        self, store: RedisStore, server: RedisServer
-    ) -> None:
+    def test_a_touched_record_stays_listed(self, store: RedisStore) -> None:
         """However often its clock moves, and although the index is pruned."""
-        given = record(user="ann", expires=time.time() + 0.5)
-        given = replace(given, accessed=given.expires)
-        store.save(given, expect=0)
-        for number in range(5):
-            time.sleep(0.2)
-            later = time.time() + 0.5
-            store.touch(replace(given, accessed=later, expires=later))
-            store.save(record(f"other{number}", user="ann"), expect=0)
-        assert given.id in [each.id for each in store.records(user="ann")]
+        for life in (0.5, 2.0, 8.0):
+            given, end = record(f"of {life} s", user="ann"), time.time() + life
+            store.save(replace(given, accessed=end, expires=end), expect=0)
+            in_time = True
+            for number in range(5):
+                time.sleep(life * 0.4)
+                later = time.time() + life
+                store.touch(replace(given, accessed=later, expires=later))
+                in_time, end = in_time and time.time() < end, later
+                store.save(record(f"{life} {number}", user="ann"), expect=0)
+            listed = [each.id for each in store.records(user="ann")]
+            if in_time and time.time() < end:
+                break
+        assert given.id in listed
 
     def test_the_index_is_pruned(self, store: RedisStore, server: RedisServer) -> None:
-        """What is over goes when something is written; all goes in the end."""
-        now = time.time()
-        last = record("last", user="ann", accessed=now, expires=now + 0.4)
-        store.save(last, expect=0)
-        for number in range(5):
-            given = record(f"r{number}", user="ann", accessed=now, expires=now + 0.1)
-            store.save(given, expect=0)
+        """What is over goes when something is written."""
+        given = [record(f"r{number}", user="ann") for number in range(6)]
+        for each in given:
+            store.save(each, expect=0)
         with server.client() as client:
             (index,) = client.scan_iter("session:user:*")
             assert client.zcard(index) == 6
-            time.sleep(0.25)
-            other = record("other", user="ann", accessed=now, expires=now + 0.3)
+            client.zadd(index, {each.id: 1.0 for each in given[1:]})  # in 1970
+            other = record("other", user="ann", expires=time.time() + 600)
             store.save(other, expect=0)
-            listed = {last.id.encode(), other.id.encode()}
+            listed = {given[0].id.encode(), other.id.encode()}
             assert set(client.zrange(index, 0, -1)) == listed
-            eventually(lambda: client.dbsize() == 0, seconds=3)
+            assert client.pttl(index) > 3600_000  # no sooner than the last of them
+
+    def test_an_index_ends_with_its_last_entry(
+        self, store: RedisStore, server: RedisServer
+    ) -> None:
+        """Of a user whose sessions are all over, nothing is left."""
+        for number, life in enumerate((0.4, 0.1)):
+            now = time.time()
+            given = record(f"r{number}", user="ann", accessed=now, expires=now + life)
+            store.save(given, expect=0)
+        with server.client() as client:
+            eventually(lambda: client.dbsize() == 0)
 
     def test_the_index_is_not_trusted(
         self, store: RedisStore, server: RedisServer
@@ -531,6 +550,13 @@ class TestUsers:
 
 
 # -- locks -----------------------------------------------------------------------------
+
+
+def waiting(server: RedisServer, given: Record) -> int:
+    """How many the server knows to be waiting for the lock of a record."""
+    with server.client() as client:
+        queue = json.loads(client.hget(f"session:{given.id}", "q") or "{}")
+    return sum(ends > time.time() * 1000 for ends in queue.values())
 
 
 class TestLocks:
@@ -578,26 +604,26 @@ class TestLocks:
         """The queue forgets it when its wait would have been over."""
         store, given = RedisStore(server.url, lock_waiters=1), record()
         store.save(given, expect=0)
-        assert store.lock(key(given), wait=1, lease=30) is not None
+        assert store.lock(key(given), wait=1, lease=120) is not None
         waiter = script(
             """
             store = RedisStore(sys.argv[1])
-            store.lock(Key(sys.argv[2]), wait=1.0, lease=30)
+            store.lock(Key(sys.argv[2]), wait=6, lease=30)
             """,
             server.url,
             given.id,
         )
-        with server.client() as client:
-            eventually(lambda: bool(client.hget(f"session:{given.id}", "q")))
-        with pytest.raises(LockTimeout) as full:
-            store.lock(key(given), wait=0.2, lease=30)
-        assert full.value.waiters == 1
+        eventually(lambda: waiting(server, given) == 1)
         waiter.kill()
         waiter.communicate()
-        time.sleep(1)
-        with pytest.raises(LockTimeout) as free:
-            store.lock(key(given), wait=0.05, lease=30)
-        assert free.value.waiters is None
+
+        def ahead() -> int | None:
+            with pytest.raises(LockTimeout) as refusal:
+                store.lock(key(given), wait=0.05, lease=30)
+            return refusal.value.waiters
+
+        assert ahead() == 1
+        eventually(lambda: ahead() is None)
 
     def test_a_killed_holder(self, server: RedisServer) -> None:
         """Holds nobody up beyond its lease."""
@@ -616,11 +642,13 @@ class TestLocks:
         assert holder.stdout.readline() == "held\n"
         holder.kill()
         holder.communicate()
-        held = store.lock(key(given), wait=2, lease=30)
+        held = store.lock(key(given), wait=15, lease=30)
         assert held is not None
         store.save(replace(held, version=2), expect=1)
 
-    def test_who_comes_back_at_once_gets_in_line(self, store: RedisStore) -> None:
+    def test_who_comes_back_at_once_gets_in_line(
+        self, store: RedisStore, server: RedisServer
+    ) -> None:
         """The lock goes to those who wait, so that nobody starves."""
         given = record()
         store.save(given, expect=0)
@@ -628,12 +656,12 @@ class TestLocks:
             mine = store.lock(key(given), wait=1, lease=30)
             assert mine is not None
             with ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(store.lock, key(given), wait=5, lease=30)
-                time.sleep(0.02)
+                next_one = pool.submit(store.lock, key(given), wait=30, lease=30)
+                eventually(lambda: waiting(server, given) == 1)
                 store.unlock(mine)
                 with pytest.raises(LockTimeout):
                     store.lock(key(given), wait=0, lease=30)
-                theirs = waiting.result(timeout=1)
+                theirs = next_one.result(timeout=15)
             assert theirs is not None
             store.unlock(theirs)
 
@@ -650,7 +678,7 @@ from wsgisession.stores.redis import RedisStore
 
 INCREMENT = """
 def increment(store, key, locked, thinking):
-    take = lambda: store.lock(key, wait=30, lease=30) if locked else store.load(key)
+    take = lambda: store.lock(key, wait=60, lease=60) if locked else store.load(key)
     record = take()
     while True:
         time.sleep(thinking)
@@ -659,7 +687,7 @@ def increment(store, key, locked, thinking):
         try:
             return store.save(changed, expect=record.version)
         except Conflict:
-            record = store.lock(key, wait=30, lease=30)
+            record = store.lock(key, wait=60, lease=60)
 """
 
 
@@ -678,7 +706,7 @@ def script(text: str, *arguments: str) -> subprocess.Popen[str]:
 def run(text: str, *arguments: str) -> str:
     """What another process prints, if all goes well."""
     with script(text, *arguments) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
 
@@ -711,14 +739,17 @@ class TestProcesses:
                 start_response("200 OK", [])
                 return [b"%d" % n]
 
-            options = Options(secret="u7Zk1vXq0bH3nW9sRfT5yLpC8dJ2gMaE6iOxQwKz4A")
-            manager = SessionManager(RedisStore(url), options)
+            secret = "u7Zk1vXq0bH3nW9sRfT5yLpC8dJ2gMaE6iOxQwKz4A"
+            manager = SessionManager(RedisStore(url), Options(secret=secret))
             application = SessionMiddleware(count, manager=manager)
 
             def ask(method, cookie=None):
                 headers = {"Cookie": cookie} if cookie else {}
                 request = Request.blank("/", method=method, headers=headers)
                 response = request.get_response(application)
+                if response.status_code == 503:  # a busy machine: it waited in vain
+                    time.sleep(int(response.headers["Retry-After"]))
+                    return ask(method, cookie)
                 assert response.status_code == 200, response.status
                 return response
 
@@ -878,24 +909,34 @@ class TestLostReplies:
             again = store.lock(key(given), wait=0, lease=30)
             assert (again is None) == (how == "delete")
 
-    def test_silence_ends(self, store: RedisStore, proxy: Proxy) -> None:
+    def test_silence_ends(self, store: RedisStore, server: RedisServer) -> None:
         """No answer is a StoreError after the timeout, and the next question works."""
         given = record()
         store.save(given, expect=0)
-        mine = RedisStore(proxy.url, timeout=0.3)
-        mine.load(key(given))
-        for ask in (
-            lambda: mine.load(key(given)),
-            lambda: mine.save(replace(given, version=2, data=b"2"), expect=1),
-            lambda: mine.lock(key(given), wait=5, lease=0.1),
-        ):
-            proxy.lose(given.id.encode(), silently=True)
-            began = time.monotonic()
-            with pytest.raises(StoreError) as caught:
-                ask()
-            assert isinstance(caught.value.__cause__, redis.TimeoutError)
-            assert time.monotonic() - began < 1
-            assert mine.load(key(given)) is not None
+        asks: list[Callable[[RedisStore], object]] = [
+            lambda mine: mine.load(key(given)),
+            lambda mine: mine.save(replace(given, version=2, data=b"2"), expect=1),
+            lambda mine: mine.lock(key(given), wait=60, lease=0.1),
+        ]
+
+        def answers(mine: RedisStore) -> bool:
+            # Again, for a busy machine may take longer than the timeout by itself.
+            for _ in range(5):
+                with suppress(StoreError):
+                    return mine.load(key(given)) is not None
+            return False
+
+        for ask in asks:
+            # Each by a proxy of its own, where nobody's late question meets the fault.
+            with Proxy(server.port) as proxy:
+                mine = RedisStore(proxy.url, timeout=1)
+                proxy.lose(given.id.encode(), silently=True)
+                began = time.monotonic()
+                with pytest.raises(StoreError) as caught:
+                    ask(mine)
+                assert isinstance(caught.value.__cause__, redis.TimeoutError)
+                assert time.monotonic() - began < 20
+                assert answers(mine)
 
 
 def told(error: StoreError, code: str, kind: type[Exception]) -> bool:
@@ -1016,12 +1057,13 @@ class TestServers:
         for each in given:
             store.save(each, expect=0)
         stop = threading.Event()
+        in_a_row = [0] * 4
 
-        def work(number: int) -> tuple[int, int, float]:
-            done, doubtful, last = 0, 0, 0.0
+        def work(number: int) -> tuple[int, int]:
+            done, doubtful = 0, 0
             while not stop.is_set():
                 try:
-                    held = store.lock(key(given[number]), wait=5, lease=0.2)
+                    held = store.lock(key(given[number]), wait=30, lease=0.2)
                     assert held is not None
                     name, count = held.data.split()
                     assert name == b"r%d" % number
@@ -1033,27 +1075,85 @@ class TestServers:
                         expect=held.version,
                     )
                     done, doubtful = int(count) + 1, 0
+                    in_a_row[number] += 1
                 except StoreError:
-                    last = time.monotonic()
-            return done, doubtful, last
+                    in_a_row[number] = 0
+            return done, doubtful
 
         with ThreadPoolExecutor(4) as pool:
             working = [pool.submit(work, number) for number in range(4)]
-            for _ in range(2):
-                time.sleep(0.3)
-                server.kill()
-                time.sleep(0.2)
-                server.start()
-            back = time.monotonic()
-            time.sleep(0.5)
-            stop.set()
+            try:
+                for _ in range(2):
+                    eventually(lambda: min(in_a_row) > 20)
+                    server.kill()
+                    time.sleep(0.2)
+                    server.start()
+                    in_a_row[:] = [0] * 4
+                eventually(lambda: min(in_a_row) > 20, seconds=20)
+            finally:
+                stop.set()
             for number, each in enumerate(working):
-                done, doubtful, last = each.result(timeout=10)
+                done, doubtful = each.result(timeout=60)
                 loaded = store.load(key(given[number]))
                 assert loaded is not None
-                assert done > 0
                 assert done <= int(loaded.data.split()[1]) <= done + doubtful
-                assert last - back < 0.4
+
+    def test_restarts_under_requests(self, server: RedisServer) -> None:
+        """P8: each visitor meets their own session or a 503, and no cookie is touched."""
+
+        def count(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            session = get_session(environ)
+            session["n"] = session.get("n", 0) + 1
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [f"{session.get('name')} {session['n']}".encode()]
+
+        # The server may die under a lease, which then has to run out by itself.
+        options = Options(lock_lease=1)
+        manager = SessionManager(RedisStore(server.url, timeout=2), options)
+        visitors = []
+        for number in range(4):
+            session = manager.create()
+            session["name"] = f"v{number}"
+            session.save()
+            visitors.append({"Cookie": f"session={session.token}"})
+        app = TestApp(SessionMiddleware(count, manager=manager))
+        stop = threading.Event()
+        in_a_row, refused = [0] * 4, [0] * 4
+
+        def visit(number: int) -> None:
+            done = doubtful = 0
+            for method in itertools.cycle((app.get, app.post)):
+                if stop.is_set():
+                    return
+                doubtful += 1
+                answer = method("/", headers=visitors[number], status="*")
+                assert "Set-Cookie" not in answer.headers
+                if answer.status_int == 503:
+                    in_a_row[number] = 0
+                    refused[number] += 1
+                    continue
+                assert answer.status_int == 200
+                name, n = answer.text.split()
+                assert name == f"v{number}"
+                assert done < int(n) <= done + doubtful
+                done, doubtful = int(n), 0
+                in_a_row[number] += 1
+
+        with ThreadPoolExecutor(4) as pool:
+            visits = [pool.submit(visit, number) for number in range(4)]
+            try:
+                for _ in range(2):
+                    eventually(lambda: min(in_a_row) > 20)
+                    server.kill()
+                    refused[:] = [0] * 4
+                    eventually(lambda: min(refused) > 0)
+                    server.start()
+                    in_a_row[:] = [0] * 4
+                eventually(lambda: min(in_a_row) > 20)
+            finally:
+                stop.set()
+            for each in visits:
+                each.result(timeout=60)
 
     def test_a_server_that_is_still_loading(self, tmp_path: Path) -> None:
         """Is a StoreError, never an absent record, and answers when it is ready."""
@@ -1066,38 +1166,47 @@ class TestServers:
                     bulk.set(f"bulk{number}", "")
                 bulk.execute()
             server.kill()
-            server.launch("--key-load-delay", "10")
-            end = time.monotonic() + 10
+            server.launch("--key-load-delay", "500")
+            end = time.monotonic() + 60
             while time.monotonic() < end:
                 try:
                     assert store.load(key(given)) == stored(given)
                     break
                 except StoreError as error:
                     causes.add(type(error.__cause__))
+                if redis.BusyLoadingError in causes:  # that was slow enough
+                    with server.client() as client, suppress(redis.RedisError):
+                        client.config_set("key-load-delay", "0")
             assert redis.BusyLoadingError in causes
             assert store.load(key(given)) == stored(given)
 
     def test_a_failover(self, sentinels: SentinelServers) -> None:
         """While a primary dies, what its replica had is there or a StoreError is."""
         store, given = RedisStore(sentinels.url, timeout=1), record()
+        changed = replace(given, version=2)
         primary = sentinels.primary()
         primary.client().flushall()
         store.save(given, expect=0)
-        assert primary.client().wait(1, 5000) == 1
+        assert primary.client().wait(1, 60_000) == 1
         primary.kill()
         try:
-            failed, end = 0, time.monotonic() + 20
-            while time.monotonic() < end:
+            with pytest.raises(StoreError):
+                store.load(key(given))
+            sentinels.hasten(HASTY)
+            end = time.monotonic() + 120
+            while True:
                 try:
-                    assert store.load(key(given)) == stored(given)
-                    store.save(replace(given, version=2), expect=1)
+                    # A save whose answer came too late for us may have been done.
+                    if store.load(key(given)) != stored(changed):
+                        assert store.load(key(given)) == stored(given)
+                        store.save(changed, expect=1)
                     break
                 except StoreError:
-                    failed += 1
+                    assert time.monotonic() < end
                     time.sleep(0.02)
-            assert failed > 0
             eventually(lambda: sentinels.primary() is not primary)
-            assert store.load(key(given)) == stored(replace(given, version=2))
+            assert store.load(key(given)) == stored(changed)
         finally:
+            sentinels.hasten(PATIENT)
             primary.start()
-            eventually(sentinels.complete)
+            eventually(sentinels.complete, seconds=120)
