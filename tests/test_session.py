@@ -1838,3 +1838,75 @@ def test_revert_takes_a_login_back(manager: SessionManager) -> None:
     assert session.commit() is None
     assert session.token == token
     assert list(manager.sessions_of("ann")) == []
+
+
+@pytest.mark.parametrize("locking", [True, False])
+@pytest.mark.parametrize("end", ["save", "commit", "with"])
+def test_what_was_read_before_a_save_and_is_written_after_it(
+    manager: SessionManager, locking: bool, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: another's change in between may be lost, but not in silence."""
+    token = str(stored(manager, n=1, m=0).token)
+    session = manager.open(token, locking=locking)
+    found = session["n"]
+    if end == "with":
+        with session.lock():
+            session["m"] = 1
+    else:
+        getattr(session, end)()
+    other = manager.open(token)
+    other["n"] += 1
+    other.commit()
+    session["n"] = found + 1
+    session.commit_late()
+    assert "n changed while in use" in caplog.text
+
+
+@pytest.mark.parametrize("locking", [True, False])
+def test_what_is_read_again_after_a_save_is_in_no_doubt(
+    manager: SessionManager, locking: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither that, nor what is written without a look, nor what is left alone."""
+    token = str(stored(manager, n=1, m=0, k=0).token)
+    session = manager.open(token, locking=locking)
+    assert (session["n"], session["k"]) == (1, 0)
+    session.save()
+    other = manager.open(token)
+    other.update(n=2, m=2, k=2)
+    other.commit()
+    session.lock()
+    session["n"] += 1
+    session["m"] = 3
+    session.commit()
+    assert manager.open(token) == {"n": 3, "m": 3, "k": 2}
+    assert caplog.text == ""
+
+
+def test_a_doubt_stays_over_the_next_save(
+    manager: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1: until the key is read again, or written; and it is told once."""
+    token = str(stored(manager, n=1).token)
+    session = manager.open(token, locking=True)
+    found = session["n"]
+    session.save()
+    other = manager.open(token)
+    other["n"] += 1
+    other.commit()
+    session["m"] = 1
+    session.save()
+    assert caplog.text == ""
+    for _ in range(2):
+        session["n"] = found + 1
+        session.save()
+    assert caplog.text.count("n changed while in use") == 1
+
+
+def test_two_that_add_one_each_to_the_same_number(behind: MemoryStore) -> None:
+    """P1: after lock() ours is the same as theirs, and yet an increment is missing."""
+    _, _, session = conflicted(behind, lambda s: s.update(n=2))
+    found = session["n"]
+    session.lock()
+    session["n"] = found + 1
+    with pytest.raises(ReplayNeeded):
+        session.commit()

@@ -50,7 +50,9 @@ class Draft:
         "changed",
         "cleared",
         "handed",
+        "known",
         "orphans",
+        "outdated",
         "read",
         "stale",
         "surveyed",
@@ -68,6 +70,10 @@ class Draft:
         self.cleared = False
         self.stale: set[str] = set()
         """Keys that were read, changed by another since, and not read again."""
+        self.known: set[str] = set()
+        """Keys that were read before the last save."""
+        self.outdated: set[str] = set()
+        """Of these, what another has changed since: it matters if it is written."""
         self.orphans: dict[str, tuple[Any, bytes]] = {}
         """Values in somebody's hands whose place another's have taken, with the bytes
         that they had then."""
@@ -77,8 +83,9 @@ class Draft:
     def get(self, key: str) -> Any:
         """The value, or ``ABSENT``."""
         self.read.add(key)
-        if self.stale and key not in self.changed:
+        if (self.stale or self.outdated) and key not in self.changed:
             self.stale.discard(key)
+            self.outdated.discard(key)
         value = self.values.get(key, ABSENT)
         if type(value) not in IMMUTABLE and value is not ABSENT:
             self.handed.add(key)
@@ -111,6 +118,16 @@ class Draft:
     # -- what became of them -----------------------------------------------------------
 
     @property
+    def doubtful(self) -> frozenset[str]:
+        """Keys of which another's change would be lost by what was made of them."""
+        return frozenset(self.stale | (self.outdated & self.changed))
+
+    def accept(self) -> None:
+        """It was decided what becomes of the doubtful keys."""
+        self.stale.clear()
+        self.outdated -= self.changed
+
+    @property
     def suspect(self) -> bool:
         """Whether anything may have changed; the bytes will tell."""
         return bool(self.changed or self.handed or self.cleared)
@@ -139,6 +156,7 @@ class Draft:
     ) -> None:
         """Put our changes on top of theirs, key by key, never inside a value."""
         self.stale |= self.clashes(base, theirs, encode)
+        self.outdated |= {k for k in self.known if _differ(k, base, theirs, encode)}
         changes = self.changes(base, encode)
         held = {key: self.values[key] for key in self.handed if key in self.values}
         self.values = {} if self.cleared else dict(theirs)
@@ -177,11 +195,12 @@ class Draft:
 
     def settle(self) -> None:
         """Begin anew from here: what was read and changed so far has been stored."""
+        self.accept()
         self.handed |= self.changed  # whoever put a list in may still hold it
+        self.known |= self.read
         self.read.clear()
         self.changed.clear()
         self.surveyed = self.cleared = False
-        self.stale.clear()
 
 
 def _differ(key: str, one: dict[str, Any], two: dict[str, Any], encode: Encode) -> bool:

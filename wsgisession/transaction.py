@@ -291,7 +291,7 @@ class Transaction:
             if self._rotation_is_due():  # and nobody has rotated it meanwhile
                 self.change_identity("rotate")
         if only_read:
-            self.draft.stale.clear()  # nothing was made of what another has changed
+            self.draft.accept()  # nothing was made of what another has changed
 
     def end(self) -> None:
         """End the session at the commit, and go on with a new, empty one."""
@@ -428,7 +428,8 @@ class Transaction:
         if aside:
             return data
         if data == record.data:
-            return None
+            # Also what two have made alike may be a loss: of two that add one each.
+            return data if self.draft.changed and self.draft.doubtful else None
         if not self.draft.changed:
             # Only handed out: a serializer that writes equal values in different bytes
             # must not turn every read into a write.
@@ -443,7 +444,7 @@ class Transaction:
         """Write, and on a conflict: gone, merge, replay or decide, in this order."""
         began = time.monotonic()
         while self.gone is None:
-            if self.draft.stale:
+            if self.draft.doubtful:
                 self._decide()
                 data = self._sealed()
             try:
@@ -492,7 +493,7 @@ class Transaction:
 
     def _decide(self) -> None:
         """What to do about keys that we read and another has changed since."""
-        keys = frozenset(self.draft.stale)
+        keys = self.draft.doubtful
         if self.replay:
             self._replay_if(keys)
         record, decide = self.record, self.backend.options.on_conflict
@@ -500,7 +501,7 @@ class Transaction:
         if decide == "raise":
             self.unlock()
             raise SessionConflict(record.id, keys)
-        self.draft.stale.clear()
+        self.draft.accept()
         if callable(decide):
             envelope = self.backend.envelope
             clash = Clash(
