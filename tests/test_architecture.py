@@ -22,7 +22,7 @@ ROOT = Path(wsgisession.__file__).parent
 FLOORS = {
     1: "errors record secret options",
     2: "store serializers sealing cookies caching tokens expiry envelope merge",
-    3: "transaction session stores stores.* testing",
+    3: "backend transaction session stores stores.* testing",
     4: "manager",
     5: "middleware integrations integrations.*",
     6: "__init__ __main__ cli demo",
@@ -198,7 +198,7 @@ def private_halves_belong_to_one_store(sources: Sources) -> Iterator[str]:
 
 def a_session_knows_neither_http_nor_a_store(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if each.who in ("session", "transaction"):
+        if each.who in ("session", "transaction", "backend"):
             web = not each.ours and each.what.startswith(WEB)
             ours = each.what in ("cookies", "caching", "middleware")
             if web or (each.ours and (ours or each.what.startswith("stores"))):

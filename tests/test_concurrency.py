@@ -979,3 +979,13 @@ def test_without_locks_a_second_decision_counts_from_the_first(store: Any) -> No
     session["n"] += 1
     session.save()
     assert session["n"] == 4
+
+
+def test_without_locks_a_merge_keeps_the_token(store: Any) -> None:
+    """Whoever was overtaken holds the same cookie as before, and knows it."""
+    without, session, change = interrupted(store)
+    token = session.token
+    without.before_saves = iter([partial(change, other=1)])
+    session["m"] = 2
+    session.save()
+    assert session.token == token

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import cookies
+from .backend import Backend
 from .envelope import Envelope
 from .errors import ConfigurationError
 from .options import Options, flatten, refuse_unknown
@@ -27,7 +28,6 @@ from .store import (
 )
 from .stores import choose, encrypted
 from .tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
-from .transaction import Backend
 
 log = logging.getLogger("wsgisession")
 

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
+from .backend import Backend
 from .errors import SessionClosed
 from .expiry import Expiry, utc
 from .merge import ABSENT, Draft
 from .record import Key, Record
-from .transaction import Backend, Cookie, ReplayNeeded, Transaction
+from .transaction import Cookie, ReplayNeeded, Transaction
 
 __all__ = ["CookieChange", "ReplayNeeded", "Session"]
 

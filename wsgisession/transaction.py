@@ -11,11 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Literal
 
-from .envelope import About, Envelope
+from .backend import Backend
+from .envelope import About
 from .errors import (
     ConfigurationError,
     Conflict,
@@ -28,29 +29,13 @@ from .errors import (
 )
 from .expiry import GRACE, TOMBSTONE
 from .merge import Clash, Draft
-from .options import COOKIE_OCTETS, Options
+from .options import COOKIE_OCTETS
 from .record import Key, Record, id_for
-from .store import LockingStore, Store
-from .tokens import Tokens, new_token
+from .tokens import new_token
 
 log = logging.getLogger("wsgisession")
 
 Identity = Literal["rotate", "regenerate"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
-    """What all sessions of one manager share."""
-
-    store: Store
-    locks: LockingStore | None
-    """The store again if it can lock, else None."""
-    tokens: Tokens
-    envelope: Envelope
-    options: Options
-    clock: Callable[[], float]
-    room: int | None = None
-    """Octets that a token may have, where it is the record; None: it always fits."""
 
 
 class ReplayNeeded(BaseException):
@@ -112,7 +97,7 @@ class Transaction:
         """Load what the keys lead to, or lock and load it: one store call."""
         get = self._lock if locking and self.backend.locks else self.backend.store.load
         try:
-            key = keys[0] if len(keys) == 1 else self._only_live(keys)
+            key = keys[0] if len(keys) == 1 else self.backend.only_live(keys)
             record = self._follow(key, get) if key is not None else None
         except StoreError as error:
             if self.backend.options.on_store_error == "raise":
@@ -128,8 +113,8 @@ class Transaction:
         if record.state == "ended":
             self.gone, self.token = record.id, None
             return
-        opened = self._open(record)
-        if opened is None or self._is_over(opened[0], record):
+        opened = self.backend.open(record)
+        if opened is None or self.backend.is_over(opened[0], record):
             self.token = None
             self._release(record)
             return
@@ -138,43 +123,9 @@ class Transaction:
         self._stored_about, self._origin = self.about, record.data
         self.created, self.accessed = record.created, record.accessed
 
-    def _open(self, record: Record) -> tuple[About, dict[str, Any]] | None:
-        """What is in a record; None if it is corrupt.
-
-        Then somebody's bytes are damaged and not the storage: the visitor is anonymous,
-        and the record stays as it is for whoever has to look at it.
-        """
-        try:
-            return self.backend.envelope.open(record.data)
-        except Exception:
-            log.exception("session %s is corrupt and was left alone", record.id[:8])
-            return None
-
-    def _is_over(self, about: About, record: Record) -> bool:
-        # The store knows the deadline of the options as they were at the last save.
-        deadline = about.expiry.deadline(
-            self.backend.options, created=record.created, accessed=record.accessed
-        )
-        return deadline <= self.backend.clock()
-
-    def _only_live(self, keys: Sequence[Key]) -> Key | None:
-        """Of several keys the one that leads somewhere, if it is one."""
-        live = []
-        for key in keys:
-            record = self.backend.store.load(key)
-            if record is not None and record.state != "ended":
-                live.append(key)
-        if len(live) > 1:
-            log.warning("%d session cookies are valid at once; none is used", len(live))
-        return live[0] if len(live) == 1 else None
-
     def _follow(self, key: Key, get: Callable[[Key], Record | None]) -> Record | None:
-        """What a key leads to, through the pointers that rotations leave behind."""
-        record, token = get(key), key.token
-        while record is not None and record.state == "moved" and record.successor:
-            # It names its successor by id: the new token is not ours to tell.
-            record, token = get(Key(record.successor)), None
-        self.token = token if record is not None else None
+        """What a key leads to; and whether the client holds the token of it."""
+        record, self.token = self.backend.follow(key, get)
         return record
 
     # -- the lock ----------------------------------------------------------------------
@@ -221,7 +172,7 @@ class Transaction:
         old = self.record
         assert old is not None
         if (fresh.id, fresh.version) != (old.id, old.version):
-            opened = self._open(fresh)
+            opened = self.backend.open(fresh)
             if opened is None:
                 self._release(fresh)
                 return self._lost()
@@ -473,14 +424,14 @@ class Transaction:
             # Bare retries do not end among many writers; with the lock the second does.
             self.lock()
             return
-        followed = self._follow(Key(theirs.id), self.backend.store.load)
+        followed = self._follow(Key(theirs.id, self.token), self.backend.store.load)
         if followed is None or followed.state == "ended":
             self._lost()
         else:
             self._rebase(followed)
 
     def _clashes(self, ours: Record, theirs: Record) -> frozenset[str]:
-        opened = self._open(theirs)
+        opened = self.backend.open(theirs)
         if opened is None:
             return frozenset()
         base = self.backend.envelope.open(ours.data)[1]
