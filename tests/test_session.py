@@ -1910,3 +1910,19 @@ def test_two_that_add_one_each_to_the_same_number(behind: MemoryStore) -> None:
     session["n"] = found + 1
     with pytest.raises(ReplayNeeded):
         session.commit()
+
+
+def test_what_is_known_about_it_takes_no_lock_again(manager: SessionManager) -> None:
+    """After save() the token can be given to another, who need not wait for us."""
+    store = CountingStore(manager.store)
+    manager = SessionManager(store)
+    session = manager.open(str(stored(manager, n=1).token), locking=True)
+    session["n"] = 2
+    session.save()
+    store.calls.clear()
+    known = [session.id, session.token, session.user, session.new, session.created]
+    known += [session.expires, session.last_accessed, session.login_details]
+    known += [session.get_expiry_age(), session.test_cookie_worked()]
+    assert store.calls == []
+    assert not session.locked
+    assert manager.open(str(session.token), locking=True)["n"] == 2

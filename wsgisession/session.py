@@ -76,29 +76,29 @@ class Session(MutableMapping[str, Any]):
 
     # -- the first access --------------------------------------------------------------
 
-    def _work(self) -> Transaction:
+    def _begun(self) -> Transaction:
         """The transaction, begun at the first call."""
-        if self._transaction is not None and not self._closed:
-            self._resume(self._transaction)
-            return self._transaction
         if self._closed:
             raise SessionClosed(
                 "this session's request is over; what outlives a request must open the "
                 "session by the manager"
             )
-        work = Transaction(self._backend, replay=self._replay)
-        keys = self._find(self._presented)
-        if keys:
-            work.begin(keys, locking=self._locking)
-        self._transaction, self._draft = work, work.draft
-        return work
+        if self._transaction is None:
+            work = Transaction(self._backend, replay=self._replay)
+            keys = self._find(self._presented)
+            if keys:
+                work.begin(keys, locking=self._locking)
+            self._transaction, self._draft = work, work.draft
+        return self._transaction
 
-    def _resume(self, work: Transaction) -> None:
-        """Take the lock again that a ``save()`` in the middle has ended."""
+    def _work(self) -> Transaction:
+        """The same, with the lock again that a ``save()`` in the middle has ended."""
+        work = self._begun()
         if self._draft is None:
             if self._locking and self._backend.locks is not None:
                 work.lock()
             self._draft = work.draft
+        return work
 
     def _read(self) -> Draft:
         return self._draft if self._draft is not None else self._work().draft
@@ -187,33 +187,33 @@ class Session(MutableMapping[str, Any]):
 
         After ``rotate()``, ``regenerate()`` and ``login()`` already the new one.
         """
-        return self._work().id
+        return self._begun().id
 
     @property
     def token(self) -> str | None:
         """What the client's cookie carries; None before the first save.  Never log it."""
-        token = self._work().token
+        token = self._begun().token
         return None if token is None else self._backend.tokens.issue(token)
 
     @property
     def new(self) -> bool:
         """Whether there was no stored session when this request looked."""
-        return self._work().new
+        return self._begun().new
 
     @property
     def created(self) -> datetime:
         """When the session began, in UTC; ``login()`` begins anew."""
-        return utc(self._work().created)
+        return utc(self._begun().created)
 
     @property
     def last_accessed(self) -> datetime:
         """When it was used before, in UTC, by up to ``touch_interval`` too early."""
-        return utc(self._work().accessed)
+        return utc(self._begun().accessed)
 
     @property
     def expires(self) -> datetime:
         """When it is over if nobody comes back, in UTC."""
-        work = self._work()
+        work = self._begun()
         return utc(
             work.about.expiry.deadline(
                 self._backend.options, created=work.created, accessed=work.accessed
@@ -223,12 +223,12 @@ class Session(MutableMapping[str, Any]):
     @property
     def user(self) -> str | None:
         """Whom ``login()`` bound it to."""
-        return self._work().user
+        return self._begun().user
 
     @property
     def login_details(self) -> Mapping[str, Any]:
         """What ``login()`` was told beside the user."""
-        return dict(self._work().about.login)
+        return dict(self._begun().about.login)
 
     @property
     def accessed(self) -> bool:
@@ -276,7 +276,7 @@ class Session(MutableMapping[str, Any]):
         """Write now, an empty session too, and let others in.
 
         Also after it what this request reads is protected: in a request that locks, the
-        next access takes the lock again.
+        next look at its values takes the lock again.
         """
         self._writable()
         work = self._work()
@@ -420,7 +420,7 @@ class Session(MutableMapping[str, Any]):
     def _deadline(
         self, start: float, expiry: int | datetime | timedelta | None
     ) -> float:
-        work = self._work()
+        work = self._begun()
         asked = work.about.expiry if expiry is None else Expiry.of(expiry, now=start)
         return asked.deadline(
             self._backend.options, created=work.created, accessed=start
@@ -428,7 +428,7 @@ class Session(MutableMapping[str, Any]):
 
     def get_expire_at_browser_close(self) -> bool:
         """Whether the cookie goes when the browser is closed."""
-        return self._work().about.expiry.closes_with_browser(self._backend.options)
+        return self._begun().about.expiry.closes_with_browser(self._backend.options)
 
     # -- the test cookie ---------------------------------------------------------------
 
@@ -440,7 +440,7 @@ class Session(MutableMapping[str, Any]):
 
     def test_cookie_worked(self) -> bool:
         """Whether an earlier ``set_test_cookie()`` came back with this request."""
-        work = self._work()
+        work = self._begun()
         return work.about.test_cookie and not work.new
 
     def delete_test_cookie(self) -> None:
