@@ -1,4 +1,4 @@
-"""What the tests share: a visitor, and stores that count and travel in time."""
+"""What the tests share: visitors, sessions, and stores that count and travel in time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsgiref.validate import validator
 import pytest
 from webtest import TestApp
 
-from wsgisession import Session, SessionManager, SessionMiddleware, get_session
+from wsgisession import Key, Session, SessionManager, SessionMiddleware, get_session
 from wsgisession.stores.file import FileStore
 from wsgisession.stores.memory import MemoryStore
 
@@ -50,6 +50,25 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+def stored(manager: SessionManager, **values: Any) -> Session:
+    """A session that was saved with some values, opened again by its token."""
+    session = manager.create()
+    session.update(values)
+    session.save()
+    return reopened(manager, session)
+
+
+def reopened(manager: SessionManager, session: Session) -> Session:
+    """The same session as the next request opens it."""
+    assert session.token is not None
+    return manager.open(session.token)
+
+
+def key_of(session: Session) -> Key:
+    """Leads a store to the record of a session."""
+    return Key(session.id)
 
 
 class CountingStore:
