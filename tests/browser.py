@@ -30,7 +30,6 @@ def chromium(
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
         missing("Chromium")
-        raise AssertionError("unreachable: missing() raises")
     options = ChromeOptions()
     options.binary_location = binary
     for switch in [*SWITCHES, f"--user-data-dir={profile}"]:

@@ -20,18 +20,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from .conftest import missing
+
 SECONDS_TO_START = 180.0
-
-
-def missing(what: str) -> NoReturn:
-    """Skip on somebody's laptop, fail where the tests must be complete."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 @contextmanager
@@ -39,7 +33,7 @@ def postgresql(settings: Sequence[str] = ()) -> Iterator[PostgreSQL]:
     """A PostgreSQL of our own, with ``settings`` as in ``log_statement=all``."""
     binaries = _postgresql_binaries()
     if binaries is None:
-        missing("PostgreSQL is not installed (Debian: postgresql, or pip: pgserver)")
+        missing("PostgreSQL (Debian: postgresql, or pip: pgserver)")
     with _folder("postgres") as (folder, user):
         data = folder / "data"
         _run_as(
@@ -101,7 +95,7 @@ def mariadb(settings: Sequence[str] = ()) -> Iterator[MariaDB]:
     binary = _find("mariadbd", "mysqld")
     install = _find("mariadb-install-db", "mysql_install_db")
     if binary is None or install is None:
-        missing("MariaDB is not installed (Debian: mariadb-server)")
+        missing("MariaDB (Debian: mariadb-server)")
     with _folder("mysql") as (folder, user):
         data = folder / "data"
         _run_as(

@@ -14,6 +14,8 @@ from wsgisession import ABSENT, JSONSerializer, SessionManager
 from wsgisession.merge import Draft
 from wsgisession.stores.memory import MemoryStore
 
+from .conftest import reopened, stored
+
 fuzz = settings(deadline=None, database=None)
 encode = JSONSerializer().dumps
 
@@ -344,11 +346,8 @@ class TestAlias:
     def test_over_a_lock_or_a_save_in_the_middle(self, how: str) -> None:
         """``cart = session["cart"]; session.lock(); cart.append(..)`` loses nothing."""
         manager = SessionManager(MemoryStore())
-        session = manager.create()
-        session.update(cart=[], x=0)
-        session.save()
-        assert session.token is not None
-        one, two = manager.open(session.token), manager.open(session.token)
+        one = stored(manager, cart=[], x=0)
+        two = reopened(manager, one)
         cart = one["cart"]
         two["x"] = 1
         two.save()
@@ -359,7 +358,7 @@ class TestAlias:
             one.lock()
         cart.append("book")
         one.save()
-        assert manager.open(session.token)["cart"] == ["book"]
+        assert reopened(manager, one)["cart"] == ["book"]
 
     def test_one_that_theirs_replaced_is_watched(self) -> None:
         """What is appended to a list that another has replaced is a clash."""
@@ -379,28 +378,21 @@ class TestAlias:
     def test_one_that_theirs_replaced_over_any_verb_that_locks(self, verb: str) -> None:
         """By ``on_conflict="ours"`` our list is the one that is stored."""
         manager = SessionManager(MemoryStore())
-        session = manager.create()
-        session["cart"] = []
-        session.save()
-        assert session.token is not None
-        one, two = manager.open(session.token), manager.open(session.token)
+        one = stored(manager, cart=[])
+        two = reopened(manager, one)
         cart = one["cart"]
         two["cart"] = ["theirs"]
         two.save()
         getattr(one, verb)(*["somebody"][: verb == "login"])
         cart.append("ours")
         one.commit()
-        assert one.token is not None
-        assert manager.open(one.token)["cart"] == ["ours"]
+        assert reopened(manager, one)["cart"] == ["ours"]
 
     def test_one_that_theirs_replaced_is_dropped_with_the_rest(self) -> None:
         """``modified = False`` drops it as it drops every other change."""
         manager = SessionManager(MemoryStore())
-        session = manager.create()
-        session["cart"] = []
-        session.save()
-        assert session.token is not None
-        one, two = manager.open(session.token), manager.open(session.token)
+        one = stored(manager, cart=[])
+        two = reopened(manager, one)
         cart = one["cart"]
         two["cart"] = ["theirs"]
         two.save()
@@ -408,7 +400,7 @@ class TestAlias:
         cart.append("ours")
         one.modified = False
         one.commit()
-        assert manager.open(session.token)["cart"] == ["theirs"]
+        assert reopened(manager, one)["cart"] == ["theirs"]
 
 
 # -- against a model ---------------------------------------------------------------------
