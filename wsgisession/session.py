@@ -285,9 +285,7 @@ class Session(MutableMapping[str, Any]):
 
     def revert(self) -> None:
         """Go back to what was loaded, in depth."""
-        work = self._work()
-        work.revert()
-        self._draft = work.draft
+        self._work().revert()
 
     def lock(self, wait: float | None = None) -> Held:
         """Take the session for this request, and load what is stored now.
