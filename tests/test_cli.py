@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -130,7 +131,7 @@ def test_a_terminal_sees_how_far_it_is(
 def test_the_settings_come_from_the_applications_file(
     folder: Path, tmp_path: Path
 ) -> None:
-    """Other people's settings in the section are ignored, and %(here)s is its folder."""
+    """Foreign settings in the section are ignored, and %(here)s is the file's folder."""
     config = ini(
         tmp_path / "app.ini",
         "[server:main]\nport = 80\n[app:main]\nuse = egg:shop\n"
@@ -201,6 +202,20 @@ def test_an_outage_is_one_line_and_another_status(
     said = capsys.readouterr().err
     assert said.startswith("wsgisession: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["cleanup", "init"])
+def test_pitfall_a_store_out_of_reach_is_no_success(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Redis forgets by itself, so that nothing else would ask it anything."""
+    with socket.socket() as taken:  # bound, but nothing listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+        assert main([command, "--url", url]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("wsgisession: ")
 
 
 # -- init --------------------------------------------------------------------------------

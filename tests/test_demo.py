@@ -66,7 +66,7 @@ def address(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A demo that runs as anybody's does."""
+    """A demo that runs as a user runs it."""
     with started("--port", "0") as process:
         yield address(process)
 
@@ -94,14 +94,14 @@ def test_it_ends_quietly_and_leaves_nothing(
 
 
 def test_a_taken_port_is_avoided_unless_it_was_asked_for() -> None:
-    """8000 is only a suggestion of ours; a port that somebody named is not."""
+    """8000 is only a suggestion of ours; a port that was asked for is not."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", 8000))
             taken.listen()
         except OSError:
-            pass  # somebody else has it, which is as good
+            pass  # it is taken already, which is as good
         with started() as process:
             assert not address(process).endswith(":8000/")
         with started("--port", "8000") as process:
@@ -163,7 +163,7 @@ def fire(ask: Ask, method: str, counter: str) -> list[dict[str, bool]]:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_of_fifty_at_once_all_are_kept(ask: Ask, method: str) -> None:
-    """Fifty POSTs wait for one another; of fifty GETs those that met run again."""
+    """Fifty POSTs wait for each other; of fifty GETs those in conflict are run again."""
     for _ in range(ROUNDS):
         answers = fire(ask, method, "counter")
         assert ask("GET", "counter") == {"counter": AT_ONCE}
@@ -224,7 +224,7 @@ def test_what_is_shown_is_text(visitor: TestApp) -> None:
     page.mustcontain("&lt;script&gt;alert(&#x27;x&#x27;)", no=["<script>alert"])
 
 
-def test_the_page_needs_nobody_else(visitor: TestApp) -> None:
+def test_the_page_needs_no_other_host(visitor: TestApp) -> None:
     """No address of another host, and a policy under which none could be reached."""
     page = visitor.get("/")
     assert re.findall(r"(?:src|href|action)=\"(?!/|data:)[^\"]*\"", page.text) == []
@@ -238,7 +238,7 @@ def test_the_page_needs_nobody_else(visitor: TestApp) -> None:
 def test_sessions_of_a_user_are_listed_and_ended(
     visitor: TestApp, application: Any
 ) -> None:
-    """All of mine and nobody else's; each can be ended, or all but this one."""
+    """Those of one user and no other; each can be ended, or all but this one."""
     others = [TestApp(application, lint=False) for _ in range(3)]
     for other in others:
         log_in(other, "Ann")
@@ -250,7 +250,7 @@ def test_sessions_of_a_user_are_listed_and_ended(
     assert not set(ids) & set(theirs)
     assert page.text.count("<li aria-current=true>") == 1
 
-    buttons = re.findall(r'name="id" value="([0-9a-f]{64})"', page.text)
+    buttons = re.findall(r'name="id" value="([0-9a-f]{32})"', page.text)
     stranger.post("/end", {"id": buttons[0]}, status=303)
     assert listed_ids(visitor.get("/")) == ids
     visitor.post("/end", {"id": buttons[0]}, status=303)
@@ -266,7 +266,7 @@ def test_sessions_of_a_user_are_listed_and_ended(
 
 
 def test_a_logout_ends_it(visitor: TestApp) -> None:
-    """The next page is a stranger's."""
+    """The next page is that of a new visitor."""
     page = log_in(visitor, "Ann")
     page.forms["logout"].submit(status=303).follow().mustcontain("<dd>nobody</dd>")
 
@@ -287,7 +287,7 @@ def test_a_logout_ends_it(visitor: TestApp) -> None:
 def test_bad_requests_are_answered(
     visitor: TestApp, method: str, path: str, body: bytes, status: int
 ) -> None:
-    """Whatever somebody sends is no error of ours, and makes no session."""
+    """Whatever a client sends is no error of ours, and makes no session."""
     if method == "GET":
         answer = visitor.get(path, status=status)
     else:
@@ -298,7 +298,7 @@ def test_bad_requests_are_answered(
 
 
 def test_a_file_in_the_place_of_a_name_is_no_name(visitor: TestApp) -> None:
-    """A form that somebody else wrote may hold what ours does not."""
+    """A form that is not ours may hold what ours does not."""
     visitor.post("/login", upload_files=[("user", "x.txt", b"Ann")], status=303)
     visitor.get("/").mustcontain("<dd>nobody</dd>")
 
@@ -349,9 +349,9 @@ def test_the_button_shows_it(browser: Chrome, url: str, method: str) -> None:
         browser.get(url)
         browser.find_element(By.CSS_SELECTOR, f"[data-method={method}]").click()
         until(browser, has_counted)
-        if "none met" not in text(browser, ".blind .note"):
+        if "no two" not in text(browser, ".blind .note"):
             break
-    assert "lost without a word" in text(browser, ".blind .note")
+    assert "lost without an error" in text(browser, ".blind .note")
     assert text(browser, "#kept") == "50 of 50"
     kept = re.fullmatch(r"(\d+) of 50", text(browser, "#blind"))
     assert kept is not None
@@ -389,7 +389,7 @@ def test_the_page_fits(browser: Chrome, url: str, width: int, height: int) -> No
 
 
 def test_two_browsers_of_one_user(browser: Chrome, url: str, tmp_path: Path) -> None:
-    """Each sees the other's session; one ends it, and the other is a stranger."""
+    """Each lists both sessions; one ends the other's, which is a new visitor then."""
     browser.get(url)
     sign_in(browser, "Ann <Lee>")
     until(browser, listed(1))

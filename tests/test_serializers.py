@@ -1,4 +1,4 @@
-"""What is read back is what was stored, type by type, or storing it is refused."""
+"""What is read back equals what was stored, or storing it is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, namedtuple
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 import wsgisession
-from wsgisession import JSONSerializer, SerializationError
-from wsgisession.serializers import STANDARD
+from wsgisession import ConfigurationError, JSONSerializer, Kind, SerializationError
+from wsgisession.serializers import IMMUTABLE, STANDARD
 
 from .conftest import missing
 
@@ -39,7 +39,7 @@ class Installations:
     """
 
     def __init__(self) -> None:
-        self.quick, self.plain = JSONSerializer(), JSONSerializer(STANDARD)
+        self.quick, self.plain = JSONSerializer(), JSONSerializer(library=STANDARD)
 
     def dumps(self, values: dict[str, Any]) -> bytes:
         data, other = self.quick.dumps(values), self.plain.dumps(values)
@@ -194,7 +194,7 @@ class TestPitfallSilentChange:
         assert json_.dumps({"key": set(items)}) == data
 
     def test_a_set_has_no_order_of_its_process(self) -> None:
-        """Another process hashes text otherwise, and writes the same bytes."""
+        """A process that hashes text otherwise writes the same bytes."""
         code = (
             "import sys; from wsgisession import JSONSerializer as J; sys.stdout.buffer."
             "write(J().dumps({'a': {*map(str, range(50)), (b'x', frozenset('abc'))}}))"
@@ -270,6 +270,13 @@ class TestPitfallSilentChange:
         assert not strict_equal(plain, {"a": {1: (2,)}})
 
 
+class TestWhatCannotChange:
+    def test_are_exactly_the_immutable_types(self) -> None:
+        """A subclass may have attributes, so it is none of them."""
+        assert {int, str, bytes, type(None), datetime, UUID} <= IMMUTABLE
+        assert not {Text, Colour, tuple, frozenset, list, dict, set} & IMMUTABLE
+
+
 class TestNumbers:
     @pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
     def test_floats_that_are_no_numbers(self, text: str) -> None:
@@ -320,7 +327,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 class Summer(tzinfo):
-    """A zone of somebody's own, which happens to have a key."""
+    """A zone of the application's own, which happens to have a key."""
 
     key = "Europe/Paris"
 
@@ -415,7 +422,7 @@ class TestTimeZones:
 # -- keys that look like ours ------------------------------------------------------------
 
 
-class TestTheTagIsNobodysKey:
+class TestTheTagAsAKey:
     @pytest.mark.parametrize(
         "value",
         [
@@ -447,7 +454,7 @@ class TestTheTagIsNobodysKey:
             assert strict_equal(json_.loads(json_.dumps(values)), values)
 
 
-# -- what is refused ---------------------------------------------------------------------
+# -- subclasses --------------------------------------------------------------------------
 
 
 class Colour(IntEnum):
@@ -459,29 +466,261 @@ class Mood(str, Enum):
 
 
 class Text(str):
-    __slots__ = ()
+    """Text with an attribute, as frameworks make it."""
+
+    origin = "form"
+
+
+class Token(dict[str, Any]):
+    """What an OAuth library hands out."""
+
+    @property
+    def expired(self) -> bool:
+        return False
+
+
+class Moment(datetime):
+    """A datetime that shows itself in its own way, as pendulum's does."""
+
+    def isoformat(self, *args: Any) -> str:
+        return "a moment"
+
+    def __add__(self, other: Any) -> Any:
+        return "a later moment"
+
+
+class Zone(ZoneInfo):
+    """A zone that derives from the standard library's, as pendulum's does."""
+
+
+class Number(int):
+    """A number that shows itself in its own way."""
+
+    def __int__(self) -> int:
+        return 99
+
+    def __str__(self) -> str:
+        return "ninety-nine"
+
+    __repr__ = __str__
 
 
 Point = namedtuple("Point", "x y")
+MOVED = OrderedDict(a=1, b=2)
+MOVED.move_to_end("a")
+
+
+def of(base: type, *args: Any) -> Any:
+    """A value of a fresh subclass."""
+    return type(f"Own{base.__name__}", (base,), {})(*args)
+
+
+SUBCLASSES: list[tuple[Any, Any]] = [
+    (Colour.RED, 1),
+    (Mood.GOOD, "good"),
+    (Text("a"), "a"),
+    (Markup("<b>"), "<b>"),
+    (Number(5), 5),
+    (Token(a=[1]), {"a": [1]}),
+    (MOVED, {"b": 2, "a": 1}),
+    (defaultdict(list, a=[]), {"a": []}),
+    (Counter("aab"), {"a": 2, "b": 1}),
+    (Point(1, [2]), (1, [2])),
+    (Moment(2024, 1, 2, 3, 4, 5, 6), datetime(2024, 1, 2, 3, 4, 5, 6)),
+    (Moment(2024, 10, 27, 2, fold=1), datetime(2024, 10, 27, 2, fold=1)),
+    (of(date, 2024, 1, 2), date(2024, 1, 2)),
+    (of(time, 1, 2, 3, 4, timezone.utc), time(1, 2, 3, 4, timezone.utc)),
+    (of(timedelta, 1, 2, 3), timedelta(1, 2, 3)),
+    (of(Decimal, "1.10"), Decimal("1.10")),
+    (of(Decimal, "NaN"), Decimal("NaN")),
+    (of(UUID, "0" * 31 + "5"), UUID(int=5)),
+    (of(float, 1.5), 1.5),
+    (of(float, float("nan")), float("nan")),
+    (of(bytes, b"a"), b"a"),
+    (of(list, [1, (2,)]), [1, (2,)]),
+    (of(tuple, (1,)), (1,)),
+    (of(set, {1}), {1}),
+    (of(frozenset, {Colour.RED}), frozenset({1})),
+]
+
+
+class TestPitfallSubclasses:
+    """Markup, StrEnum and OAuth's dict refused: a 500 for every migrant."""
+
+    @pytest.mark.parametrize(
+        ("value", "base"), SUBCLASSES, ids=lambda value: type(value).__name__
+    )
+    def test_is_stored_as_the_base_that_it_equals(self, value: Any, base: Any) -> None:
+        """A subclass comes back as its base, wherever it stands."""
+        assert strict_equal(back(value), base)
+        assert strict_equal(back([0, {"a": (value,)}]), [0, {"a": (base,)}])
+        assert json_.dumps({"key": value}) == json_.dumps({"key": base})
+        if value == value:
+            assert back(value) == value
+
+    @pytest.mark.parametrize(
+        ("key", "base"), [(Text("a"), "a"), (Mood.GOOD, "good"), (Colour.RED, 1)]
+    )
+    def test_also_as_a_key(self, key: Any, base: Any) -> None:
+        """A key of a subclass comes back as its base."""
+        for value in ({key: 1}, {"a": {key: (2,)}}, {key: {"~": key}}):
+            assert back(value) == value
+        assert strict_equal(back({key: 1}), {base: 1})
+        assert strict_equal(json_.loads(json_.dumps({key: 1})), {base: 1})
+
+    def test_a_key_of_a_subclass_may_be_the_tag(self) -> None:
+        """A key that equals the tag is not taken for one."""
+        assert strict_equal(back({Text("~"): "tuple"}), {"~": "tuple"})
+
+    @pytest.mark.parametrize("moment", [(2024, 7, 1, 12), (2024, 1, 1, 12)], ids=repr)
+    def test_a_zone_that_derives_from_the_standard_one(self, moment: Any) -> None:
+        """A moment in such a zone equals what was stored, and still has a zone."""
+        zone("Europe/Paris")
+        stored = Moment(*moment, tzinfo=Zone("Europe/Paris"))
+        read = back(stored)
+        assert read == stored
+        assert read.tzinfo is ZoneInfo("Europe/Paris")
+
+    def test_while_the_clock_is_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A library that puts its own datetime in place of ours, as freezegun does."""
+        monkeypatch.setattr("wsgisession.serializers.datetime", Moment)
+        stored = Moment(2024, 1, 2)
+        assert json_.loads(json_.dumps({"a": stored}))["a"] == stored
+        monkeypatch.undo()
+        assert json_.loads(json_.dumps({"a": stored}))["a"] == stored
+
+    def test_one_that_equals_no_base_is_refused(self) -> None:
+        """What would come back as something else is refused, by name."""
+
+        class Folded(str):
+            def __eq__(self, other: object) -> bool:
+                return isinstance(other, Folded)
+
+            def __hash__(self) -> int:
+                return 1
+
+        class Hidden(dict[str, Any]):
+            def items(self) -> Any:
+                return {"other": 1}.items()
+
+        for value in (Folded("a"), Hidden(a=1)):
+            assert type(value).__qualname__ in refusal(value).reason
+            assert "it does not equal the" in refusal([value]).reason
+        assert refusal({Folded("a"): 1}).path == "key[Folded]"
+
+    def test_one_that_a_set_would_not_find_is_refused(self) -> None:
+        """An equal value with a hash of its own makes another set."""
+
+        class Hashed(str):
+            def __hash__(self) -> int:
+                return 1
+
+            def __eq__(self, other: object) -> bool:
+                return str.__eq__(self, other)
+
+        assert "does not equal" in refusal({Hashed("a")}).reason
+
+
+class TestKinds:
+    MARKUP = Kind(
+        tag="markup",
+        knows=lambda value: isinstance(value, Markup),
+        write=str,
+        read=Markup,
+    )
+    FRACTION = Kind(
+        tag="fraction",
+        knows=lambda value: isinstance(value, Fraction),
+        write=lambda value: (value.numerator, value.denominator),
+        read=lambda value: Fraction(*value),
+    )
+
+    @pytest.mark.parametrize("library", [None, STANDARD], ids=["quickest", "standard"])
+    @pytest.mark.parametrize(
+        "value",
+        [Markup("<b>"), Fraction(1, 3), [Markup("a"), "a", {"b": (Fraction(2),)}]],
+        ids=repr,
+    )
+    def test_keep_their_own(self, value: Any, library: Any) -> None:
+        """A value of a kind comes back as itself, at any depth."""
+        serializer = JSONSerializer([self.MARKUP, self.FRACTION], library=library)
+        values = serializer.loads(serializer.dumps({"a": value, "b": {"~": value}}))
+        assert strict_equal(values, {"a": value, "b": {"~": value}})
+
+    def test_the_first_that_knows_a_value_writes_it(self) -> None:
+        """Kinds are asked in order, and built-in types never."""
+        asked: list[Any] = []
+
+        def knows(value: Any) -> bool:
+            asked.append(value)
+            return False
+
+        never = Kind(tag="never", knows=knows, write=str, read=str)
+        serializer = JSONSerializer([never, self.MARKUP])
+        data = serializer.dumps({"a": [1, "b", (b"c",), Markup("d"), None, True]})
+        assert asked == [Markup("d")]
+        assert type(serializer.loads(data)["a"][3]) is Markup
+
+    def test_may_be_read_for_longer_than_written(self) -> None:
+        """A session written without a kind is read with it."""
+        data = JSONSerializer().dumps({"a": Markup("b"), "c": (1,)})
+        assert JSONSerializer([self.MARKUP]).loads(data) == {"a": "b", "c": (1,)}
+
+    def test_one_that_is_unknown_is_corrupt(self) -> None:
+        """A session with a kind that is not configured is an error, and not lost."""
+        data = JSONSerializer([self.MARKUP]).dumps({"a": Markup("b")})
+        with pytest.raises(KeyError):
+            JSONSerializer().loads(data)
+
+    @pytest.mark.parametrize(
+        "tag", ["", "Markup", "a b", "~", "1a", "ä", None, 5, 'a"', "a\n"], ids=ascii
+    )
+    def test_a_tag_with_surprises_is_refused(self, tag: Any) -> None:
+        """A tag is a plain word, checked at construction."""
+        with pytest.raises(ConfigurationError, match="the tag of a kind must be"):
+            JSONSerializer([Kind(tag=tag, knows=bool, write=str, read=str)])
+
+    @pytest.mark.parametrize("tag", ["tuple", "dict", "datetime", "float", "markup"])
+    def test_a_tag_is_given_once(self, tag: str) -> None:
+        """A tag of a built-in type, or of another kind, is refused."""
+        with pytest.raises(ConfigurationError, match=f"{tag!r} is that of"):
+            JSONSerializer(
+                [self.MARKUP, Kind(tag=tag, knows=bool, write=str, read=str)]
+            )
+
+    def test_one_that_writes_what_it_knows_is_refused(self) -> None:
+        """A kind that never ends is stopped like any nesting that is too deep."""
+        same = Kind(
+            tag="same",
+            knows=lambda value: True,
+            write=lambda value: value,
+            read=str,
+        )
+        with pytest.raises(SerializationError, match="it contains itself"):
+            JSONSerializer([same]).dumps({"a": object()})
+        anew = Kind(
+            tag="anew", knows=lambda value: True, write=lambda value: object(), read=str
+        )
+        with pytest.raises(SerializationError, match="deeper than 100"):
+            JSONSerializer([anew]).dumps({"a": object()})
+
+    def test_are_shown(self) -> None:
+        """A serializer shows the tags that it knows beside the built-in types."""
+        assert repr(JSONSerializer([self.MARKUP])) == "JSONSerializer(markup)"
+
+
+# -- what is refused ---------------------------------------------------------------------
+
+
+class Plain(Enum):
+    ONE = 1
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
         "value",
         [
-            Colour.RED,
-            Mood.GOOD,
-            Text("a"),
-            Markup("<b>"),
-            OrderedDict(a=1),
-            defaultdict(list),
-            Point(1, 2),
-            type("Int", (int,), {})(5),
-            type("List", (list,), {})(),
-            type("Set", (set,), {})(),
-            type("Bytes", (bytes,), {})(),
-            type("Float", (float,), {})(),
-            type("Moment", (datetime,), {})(2024, 1, 1),
+            Plain.ONE,
             object(),
             object,
             len,
@@ -496,8 +735,8 @@ class TestRefusals:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_what_would_come_back_as_something_else(self, value: Any) -> None:
-        """Subclasses and foreign types are refused, by name, wherever they stand."""
+    def test_what_has_no_faithful_form(self, value: Any) -> None:
+        """Foreign types are refused, by name, wherever they stand."""
         for wrapped, path in [
             (value, "key"),
             ([0, value], "key[1]"),
@@ -510,13 +749,10 @@ class TestRefusals:
             assert str(error).startswith(f"{path} cannot be stored: ")
             assert type(value).__qualname__ in error.reason
 
-    def test_the_path_of_a_flash(self) -> None:
-        """Flask's flashes are tuples and Markup: the tuple is kept, the Markup named."""
+    def test_flashes(self) -> None:
+        """Flask's flashes are tuples and Markup: they come back equal."""
         flashes = [("info", "saved"), ("error", Markup("<b>no</b>"))]
-        assert back(flashes[:1]) == flashes[:1]
-        with pytest.raises(SerializationError) as caught:
-            json_.dumps({"_flashes": flashes})
-        assert caught.value.path == "_flashes[1][1]"
+        assert back(flashes) == flashes
 
     def test_the_path_of_a_cart(self) -> None:
         """The path reads as one would write it; of a set it cannot name the place."""
@@ -526,7 +762,7 @@ class TestRefusals:
         assert str(caught.value).startswith("cart[0]['price'] cannot be stored")
 
     @pytest.mark.parametrize(
-        "key", [None, True, False, 1.5, b"a", (1,), frozenset(), Text("a"), Colour.RED]
+        "key", [None, True, False, 1.5, b"a", (1,), frozenset(), Plain.ONE]
     )
     def test_keys_that_json_would_change(self, key: Any) -> None:
         """A key that is neither str nor int is refused, not turned into text."""
@@ -537,13 +773,25 @@ class TestRefusals:
             json_.dumps({key: 1})
 
     def test_cycles(self) -> None:
-        """A list or a dict within itself is refused, and the path leads into it."""
+        """A value within itself is refused in a sentence, with the path into it."""
         ring: list[Any] = []
         ring.append(ring)
         knot: dict[str, Any] = {}
-        knot["a"] = [knot]
-        assert refusal(ring).path.startswith("key[0][0][0]")
-        assert refusal(knot).path.startswith("key['a'][0]['a'][0]")
+        knot["a"] = [0, (knot,)]
+        own = Token()
+        own["me"] = own
+        for value, path in [
+            (ring, "key[0]"),
+            (knot, "key['a'][1][0]"),
+            (own, "key['me']"),
+        ]:
+            assert refusal(value).path == path
+            assert "it contains itself" in str(refusal(value))
+
+    def test_the_same_value_twice_is_no_cycle(self) -> None:
+        """A list that stands in two places is stored twice."""
+        shared = [1, (2,)]
+        assert back([shared, {"a": shared}]) == [shared, {"a": shared}]
 
     @pytest.mark.parametrize(
         "wrap",
@@ -554,15 +802,16 @@ class TestRefusals:
             lambda inner: {1: inner},
             lambda inner: frozenset({inner}),
             lambda inner: {"~": inner},
+            lambda inner: Token(a=inner),
         ],
-        ids=["list", "tuple", "dict", "int-key", "frozenset", "tag"],
+        ids=["list", "tuple", "dict", "int-key", "frozenset", "tag", "subclass"],
     )
     def test_a_hundred_levels_and_no_more(self, wrap: Any) -> None:
         """The session and 99 levels within it are stored; one more is refused."""
         value: Any = 5
         for _ in range(99):
             value = wrap(value)
-        assert strict_equal(back(value), value)
+        assert back(value) == value
         error = refusal(wrap(value))
         assert "nested deeper than 100 levels" in error.reason
 
@@ -574,7 +823,7 @@ class TestRefusals:
         assert back(value) == value
 
     def test_the_message_tells_no_data(self) -> None:
-        """A path names keys and places, never what somebody has stored."""
+        """A path names keys and places, never what is stored."""
         error = refusal({("4111-1111-1111-1111", frozenset({Fraction(1)}))})
         assert "4111" not in str(error)
 
@@ -674,7 +923,7 @@ SUNG: list[str] = []
 
 
 def sing(song: str) -> None:
-    """What a canary does when somebody unpickles it."""
+    """What a canary does when it is unpickled."""
     SUNG.append(song)
 
 

@@ -4,8 +4,9 @@ No lost update, no resurrected logout, readers that never wait.  Importing this 
 no store's driver and no framework.
 """
 
+from .core.merge import ABSENT as ABSENT
+from .core.merge import MergeConflict as MergeConflict
 from .errors import ConfigurationError as ConfigurationError
-from .errors import Conflict as Conflict
 from .errors import LockTimeout as LockTimeout
 from .errors import SerializationError as SerializationError
 from .errors import SessionClosed as SessionClosed
@@ -14,15 +15,43 @@ from .errors import SessionEnded as SessionEnded
 from .errors import SessionError as SessionError
 from .errors import SessionTooLarge as SessionTooLarge
 from .errors import StoreError as StoreError
+from .errors import VersionConflict as VersionConflict
 from .manager import SessionManager as SessionManager
-from .merge import ABSENT as ABSENT
-from .merge import Clash as Clash
 from .middleware import SessionMiddleware as SessionMiddleware
 from .middleware import get_session as get_session
 from .options import Options as Options
 from .record import Key as Key
 from .record import Record as Record
+from .record import Replaced as Replaced
 from .serializers import JSONSerializer as JSONSerializer
+from .serializers import Kind as Kind
 from .session import Session as Session
+from .store import Capabilities as Capabilities
+
+__all__ = [
+    "ABSENT",
+    "Capabilities",
+    "ConfigurationError",
+    "JSONSerializer",
+    "Key",
+    "Kind",
+    "LockTimeout",
+    "MergeConflict",
+    "Options",
+    "Record",
+    "Replaced",
+    "SerializationError",
+    "Session",
+    "SessionClosed",
+    "SessionConflict",
+    "SessionEnded",
+    "SessionError",
+    "SessionManager",
+    "SessionMiddleware",
+    "SessionTooLarge",
+    "StoreError",
+    "VersionConflict",
+    "get_session",
+]
 
 __version__ = "0.1.0"

@@ -31,14 +31,16 @@ class StoreError(SessionError):
     """
 
 
-class Conflict(SessionError):
-    """The stored version is not the expected one, or another's lease is live.
+class VersionConflict(SessionError):
+    """The stored version is not the expected one, or a live lease is not ours.
 
-    ``record`` is what is stored now, or None if there is nothing any more.
+    Raised by stores.  ``record`` is what is stored now, None if there is nothing.
     """
 
     def __init__(self, id: str, record: Record | None) -> None:
-        super().__init__(f"session {id[:8]} was changed, ended or locked by another")
+        super().__init__(
+            f"session {id[:8]} was changed, ended or locked by another request"
+        )
         self.id = id
         self.record = record
 
@@ -46,7 +48,7 @@ class Conflict(SessionError):
 class LockTimeout(SessionError):
     """The lock of a session could not be had.
 
-    ``waited`` is in seconds; ``waiters`` is how many others were waiting already when
+    ``waited`` is in seconds; ``waiters`` is how many requests were waiting already where
     that was the reason, else None.
     """
 
@@ -54,12 +56,13 @@ class LockTimeout(SessionError):
         reason = (
             f"after {waited:.1f} s"
             if waiters is None
-            else f"because {waiters} others wait for it already"
+            else f"because {waiters} requests wait for it already"
         )
         super().__init__(
-            f"gave up on the lock of session {id[:8]} {reason}; a request that calls "
-            "its own application with the same cookie waits for itself: "
-            "call session.unlock() before"
+            f"gave up on the lock of session {id[:8]} {reason}; a request that is slow, "
+            "or calls its own application with the same cookie, should call "
+            "session.unlock() first; requests that only read can be exempted by the "
+            "option locking, given as a callable"
         )
         self.id = id
         self.waited = waited
@@ -67,7 +70,7 @@ class LockTimeout(SessionError):
 
 
 class SessionConflict(SessionError):
-    """Another request changed what this one had read, and nothing may be lost.
+    """Another request changed what this request had read, and no loss is accepted.
 
     Raised where ``on_conflict="raise"``; ``keys`` are the keys in question.
     """
@@ -84,7 +87,7 @@ class SessionEnded(SessionError):
     """The session was ended, regenerated or expired while this request used it.
 
     It goes to the hooks and the log, never to the client: what the request wrote is
-    dropped, because a save must not bring a logout back.
+    dropped, because a save must not undo a logout.
     """
 
     def __init__(self, id: str) -> None:

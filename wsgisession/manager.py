@@ -6,33 +6,39 @@ It knows stores by their protocols and cookies by their values.  It must not kno
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from . import cookies
-from .backend import Backend
-from .envelope import Envelope
+from .core.access import Access
+from .core.codec import Codec
+from .core.first_look import Found, Plan
+from .core.repository import Repository, Stored
+from .core.standing import Standing
+from .core.transaction import Transaction
+from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
 from .errors import ConfigurationError
+from .http.cookies import Cookies
 from .options import Options, flatten, refuse_unknown
 from .record import Key
-from .serializers import JSONSerializer
-from .session import Session, no_keys
+from .session import Session
 from .store import (
+    Capabilities,
     IterableStore,
     LockingStore,
     Store,
     TokenStore,
     UserEndingStore,
 )
-from .stores import choose, encrypted
-from .tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
+from .stores import SELECTORS, choose, encrypted
 
 log = logging.getLogger("wsgisession")
 
 SWEEP = 1000
 """Records that are forgotten in one step of a clean-up."""
+
+TOLD = 1000
+"""Paths of which is remembered that they were logged."""
 
 
 class SessionManager:
@@ -40,44 +46,46 @@ class SessionManager:
 
     :param store: keeps the records.
     :param options: see ``Options``.
-    :param clock: seconds since the epoch.
+    :param clock: seconds since the epoch, for tests; None: the system's.
+
+    ``repository``, ``tokens`` and ``cookies`` are for the code that answers requests.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: Store | TokenStore,
         options: Options | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        if not isinstance(store, Store):
-            raise ConfigurationError(
-                f"{type(store).__name__} is no store: it needs the methods load, save, "
-                "touch and delete of wsgisession.store.Store"
-            )
         options = options or Options()
-        if options.encrypt:
-            store = _encrypted(store, options)
-        if options.locking == "always" and not isinstance(store, LockingStore):
+        can = _capabilities(store)
+        if options.encrypt and can.token_octets is None:
+            store = encrypted(cast(Store, store), options.secret)
+        elif options.encrypt and not can.encrypts:
+            raise ConfigurationError(
+                f"encrypt=True, but {type(store).__name__} was made without it: what a "
+                "client holds is encrypted by the store that issues it; give it the "
+                "option too"
+            )
+        if options.locking == "always" and not can.locks:
             raise ConfigurationError(
                 f"locking='always' needs a store that can lock; "
                 f"{type(store).__name__} cannot"
             )
-        serializer = options.serializer
         self.store = store
         self.options = options
-        self._backend = Backend(
+        self.cookies = Cookies(options)
+        self.tokens = _tokens(can, options, self.cookies.room)
+        self.repository = Repository(
             store=store,
-            locks=store if isinstance(store, LockingStore) else None,
-            tokens=_tokens(store, options),
-            envelope=Envelope(
-                JSONSerializer() if serializer == "json" else serializer,
-                options.max_size,
-            ),
+            locks=cast(LockingStore, store) if can.locks else None,
+            codec=Codec(options.serializer, options.max_size),
             options=options,
             clock=clock,
-            room=cookies.room(options) if isinstance(store, TokenStore) else None,
+            token_room=None if can.token_octets is None else self.cookies.room,
         )
+        self._told: set[tuple[str, str]] = set()
 
     @classmethod
     def from_config(
@@ -88,33 +96,16 @@ class SessionManager:
         Raises ``ConfigurationError`` for whatever is unknown or wrong.
         """
         settings = flatten(config, options)
-        store = settings.pop("store", None)
-        names = Options.names()
-        if store is not None:
-            refuse_unknown(settings, names)
-            return cls(store, Options(**settings))
-        choice = choose(settings)
-        refuse_unknown(settings, {*names, "url", "type"} | choice.options)
+        choice, names = choose(settings), Options.names()
+        refuse_unknown(settings, {*names, *SELECTORS} | choice.options)
         own = Options(**{k: v for k, v in settings.items() if k in names})
-        settings = {
-            k: v for k, v in settings.items() if k not in {*names, "url", "type"}
-        }
-        arguments = {k: getattr(own, k) for k in choice.options & set(names)}
-        arguments |= choice.arguments
-        for name in settings.keys() & arguments.keys():
-            raise ConfigurationError(f"{name} is given twice, once by the url")
-        arguments |= settings
-        if isinstance(url := arguments.get("revocation"), str):
-            arguments["revocation"] = _revocation(url)
-        for name in sorted(choice.needed - arguments.keys()):
-            raise ConfigurationError(f"this store needs the option {name}")
-        return cls(choice.make(**arguments), own)
+        return cls(choice.made(settings, own), own)
 
     # -- one session -------------------------------------------------------------------
 
     def create(self) -> Session:
-        """A new session; it is stored by ``save()``, which makes its ``token``."""
-        return Session(self._backend, no_keys, "")
+        """A new session; it is stored by ``save()``, which makes its token."""
+        return self._opened(())
 
     def open(
         self, token: str, *, locking: bool = False, replay: bool = False
@@ -123,39 +114,50 @@ class SessionManager:
 
         Nothing is looked up before the first access.
         """
-        return Session(
-            self._backend, self._keys_of, token, locking=locking, replay=replay
-        )
+        keys = self.recognised([token])
+        return self._opened(keys, locking=locking, replay=replay)
 
     def open_cookie(
         self, header: str, *, locking: bool = False, replay: bool = False
     ) -> Session:
         """The same, from a ``Cookie`` header, however malformed."""
-        return Session(
-            self._backend, self._keys_in, header, locking=locking, replay=replay
-        )
+        keys = self.recognised(self.cookies.values(header))
+        return self._opened(keys, locking=locking, replay=replay)
 
-    def _keys_of(self, token: str) -> Sequence[Key]:
-        return self._recognised([token])
+    def _opened(
+        self, keys: Sequence[Key], *, locking: bool = False, replay: bool = False
+    ) -> Session:
+        plan = Plan(keys, locking, lambda: replay, has_cookie=bool(keys))
+        return Session(Access(self.repository, lambda: plan))
 
-    def _keys_in(self, header: str) -> Sequence[Key]:
-        values = cookies.find(self.options, header)
-        if len(values) > cookies.MAX_VALUES:
-            log.warning("more than %d session cookies at once", cookies.MAX_VALUES)
-            return ()
-        return self._recognised(values)
+    def recognised(self, values: Sequence[str]) -> Sequence[Key]:
+        """The keys in what a client presented; what was not issued here is left out."""
+        recognise = self.tokens.recognise
+        keys = [key for value in values if (key := recognise(value)) is not None]
+        if len(keys) < len(values):
+            log.debug("cookie refused: malformed, or signed by no secret of ours")
+        return keys
 
-    def _recognised(self, values: Sequence[str]) -> Sequence[Key]:
-        recognise = self._backend.tokens.recognise
-        return [key for value in values if (key := recognise(value)) is not None]
+    def token_of(self, session: Session) -> str | None:
+        """What a client has to present to get this session; never log it.
+
+        None before the first save, and where only the client knows it.
+        """
+        token = access_of(session).begun().work.token
+        return None if token is None else self.tokens.issue(token)
 
     def get(self, id: str) -> Session | None:
         """The session with an id, for administration; None if there is none."""
-        record = self.store.load(Key(id))
-        if record is None or record.state != "live":
-            return None
-        session = Session.of_record(self._backend, record)
-        return None if session.new else session
+        key = Key(id)
+        stored = self.repository.find(key)
+        return None if stored is None else self._session(stored)
+
+    def _session(self, stored: Stored) -> Session | None:
+        """A session of a record that was loaded; None if that is corrupt."""
+        access = Access(self.repository, Plan)
+        found = Found(stored, Key(stored.record.id))
+        access.transaction = Transaction(self.repository, Plan(), found)
+        return None if access.transaction.work.new else Session(access)
 
     @contextmanager
     def edit(self, id: str) -> Iterator[Session]:
@@ -164,57 +166,57 @@ class SessionManager:
         An exception in the block drops what it changed.  Raises ``KeyError`` if there
         is no such session.
         """
-        locking = self._backend.locks is not None
-        session = Session(self._backend, lambda id: [Key(id)], id, locking=locking)
+        access = Access(self.repository, lambda: Plan([Key(id)], locks=True))
+        session = Session(access)
         try:
             if session.new:
                 raise KeyError(id)
             yield session
-            session.commit()
+            access.begun().commit()
         finally:
-            session.close()
+            access.close()
 
     def end(self, id: str) -> bool:
-        """End a session, whoever holds its lock; False if there was none."""
-        record = self.store.load(Key(id))
-        if record is None or record.state != "live":
-            return False
-        self.store.delete(record)
-        return True
+        """End a session at once; False if there was none."""
+        return self.repository.delete(Key(id))
 
     # -- many sessions -----------------------------------------------------------------
 
     def sessions(self) -> Iterator[Session]:
-        """All live sessions, streamed; each may be edited or ended meanwhile."""
-        return self._opened(None)
+        """All live sessions, streamed; each may be edited or ended in between."""
+        return self._listed(None)
 
     def sessions_of(self, user: str) -> Iterator[Session]:
         """The live sessions of one user, in no particular order."""
-        return self._opened(user)
+        return self._listed(user)
 
-    def _opened(self, user: str | None) -> Iterator[Session]:
+    def _listed(self, user: str | None) -> Iterator[Session]:
         for record in self._iterable().records(user=user):
-            session = Session.of_record(self._backend, record)
-            if not session.new:
+            now = self.repository.now()
+            stored = self.repository.opened(record, Standing.CURRENT, now)
+            session = None if stored is None else self._session(stored)
+            if session is not None:
                 yield session
 
     def end_user(self, user: str, *, keep: str | None = None) -> int:
         """End all sessions of a user, but the one with the id ``keep``.
 
-        Returns how many there were, where the store can see them; else 0.  It looks
-        until there are none, for one may get another id while it is at work.
+        Returns how many there were, where the store can see them; else 0.  A session that
+        the user begins while this is at work may be a later login, and stay.
         """
-        if isinstance(self.store, UserEndingStore):
-            self.store.end_user(user, keep=keep)
+        if _capabilities(self.store).ends_users:
+            cast(UserEndingStore, self.store).end_user(user, keep=keep)
             return 0
         store, ended = self._iterable(), 0
         while True:
-            doomed = [r for r in store.records(user=user) if r.id != keep]
-            if not doomed:
+            found = sum(
+                store.delete(Key(record.id), user=user)
+                for record in store.records(user=user)
+                if record.id != keep
+            )
+            if not found:
                 return ended
-            for record in doomed:
-                store.delete(record)
-            ended += len(doomed)
+            ended += found
 
     def delete_expired(self, progress: Callable[[int], object] | None = None) -> int:
         """Forget what has expired, in batches; returns how many records it was.
@@ -229,39 +231,69 @@ class SessionManager:
         return total
 
     def _iterable(self) -> IterableStore:
-        if isinstance(self.store, IterableStore):
-            return self.store
+        if _capabilities(self.store).lists:
+            return cast(IterableStore, self.store)
         raise ConfigurationError(
             f"{type(self.store).__name__} cannot list its sessions; "
             "that needs a store on the server with records() and delete_expired()"
         )
 
+    # -- what is logged once -----------------------------------------------------------
 
-def _encrypted(store: Store, options: Options) -> Store:
-    if not isinstance(store, TokenStore):
-        return encrypted(store, options.secret)
-    if getattr(store, "encrypted", False):
-        return store
-    raise ConfigurationError(
-        f"encrypt=True, but {type(store).__name__} was made without it: what a client "
-        "holds is encrypted by the store that issues it; give it the option too"
-    )
+    def tell_of_replay(self, path: str, keys: Sequence[str]) -> None:
+        """Log that a view ran twice; a warning at the first time for a path."""
+        level = logging.WARNING if self._is_first("replay", path) else logging.DEBUG
+        log.log(level, "this view ran twice: %r, because %s changed", path, keys)
+
+    def warn_of_foreign_post(self, path: str) -> None:
+        """Log once for a path that a post from another site began no session."""
+        if self._is_first("foreign", path):
+            log.warning(
+                "a post from another site to %r came without a session cookie; what it "
+                "wrote into its session was not kept, because a new cookie would take "
+                "the place of the one that the browser did not send "
+                "(cross_site_posts=True keeps it)",
+                path,
+            )
+
+    def _is_first(self, subject: str, path: str) -> bool:
+        """Whether a path is met for the first time; of very many, some again."""
+        if (subject, path) in self._told:
+            return False
+        if len(self._told) >= TOLD:  # paths are the clients' choice
+            self._told.clear()
+        self._told.add((subject, path))
+        return True
 
 
-def _revocation(url: str) -> Store:
-    choice = choose({"url": url})
-    for name in sorted(choice.needed - choice.arguments.keys()):
+def access_of(session: Session) -> Access:
+    """What is behind a session, for the code that answers requests."""
+    return session._access
+
+
+def _capabilities(store: object) -> Capabilities:
+    can = getattr(store, "capabilities", None)
+    if not isinstance(can, Capabilities):
         raise ConfigurationError(
-            f"revocation must be a store on the server, and this one needs {name}; "
-            "make it first, and give the object"
+            f"{type(store).__name__} is no store: it needs the attribute capabilities "
+            "and the methods of wsgisession.store.Store"
         )
-    store: Store = choice.make(**choice.arguments)
-    return store
+    needs: list[type] = [TokenStore if can.token_octets is not None else Store]
+    needs += [LockingStore] if can.locks else []
+    needs += [IterableStore] if can.lists else []
+    needs += [UserEndingStore] if can.ends_users else []
+    for protocol in needs:
+        if not isinstance(store, protocol):
+            raise ConfigurationError(
+                f"{type(store).__name__} is not what its capabilities say: it lacks "
+                f"methods of wsgisession.store.{protocol.__name__}"
+            )
+    return can
 
 
-def _tokens(store: Store, options: Options) -> Tokens:
-    if isinstance(store, TokenStore):
-        return OpaqueTokens(min(store.max_token, cookies.room(options)))
+def _tokens(can: Capabilities, options: Options, room: int) -> Tokens:
+    if can.token_octets is not None:
+        return OpaqueTokens(min(can.token_octets, room))
     if options.secret:
         return SignedTokens(options.secret, options.cookie_name)
     return PlainTokens()

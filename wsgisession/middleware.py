@@ -1,28 +1,32 @@
-"""Sessions around a WSGI application: the one file that knows WSGI (PEP 3333).
+"""Sessions around a WSGI application: PEP 3333, and nothing else.
 
-It decides who may wait and who may be run again, and when the headers really leave: with
-the first chunk of the body, with ``write()``, or at the end.  What happens to a session
-then is decided elsewhere.
+The headers of the application are held back until they must leave: with the first chunk
+of the body, with ``write()``, or at the end.  What happens to a session then is decided
+elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from webob.exc import HTTPServiceUnavailable
-
-from . import caching, cookies
-from .errors import LockTimeout, SessionError, StoreError
+from .core.repository import call_hook
+from .core.transaction import ReplayNeeded
+from .errors import LockTimeout, StoreError
+from .http.exchange import REPLAY_KEY, SAFE, Environ, Exchange, Headers
 from .manager import SessionManager
-from .session import CookieChange, ReplayNeeded, Session
+from .session import Session
+
+with warnings.catch_warnings():
+    # WebOb imports ``cgi``, of which Python 3.11 and 3.12 say that it will go.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from webob.exc import HTTPServiceUnavailable
 
 log = logging.getLogger("wsgisession")
 
-Environ: TypeAlias = dict[str, Any]
-Headers: TypeAlias = list[tuple[str, str]]
 ExcInfo: TypeAlias = (
     tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 )
@@ -32,8 +36,6 @@ App: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY = "wsgisession.session"
 MANAGER_KEY = "wsgisession.manager"
-SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
-"""Methods that change nothing by their meaning (RFC 9110 9.2.1)."""
 
 RETRY_AFTER = "1"
 """Seconds after which a client may try again what a lock or an outage has refused."""
@@ -67,31 +69,20 @@ class SessionMiddleware:
     def __call__(
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        options = self.manager.options
-        locking, safe = options.locking, environ["REQUEST_METHOD"] in SAFE
-        if locking == "auto":
-            lock = not safe
-        else:
-            lock = bool(locking(environ)) if callable(locking) else locking == "always"
-        # Without a cookie there is no session that another could change.
-        cookie = "HTTP_COOKIE" in environ
-        replay = options.replay and safe and cookie and not _has_body(environ)
-        return self._run(environ, start_response, lock=lock, replay=replay)
+        if environ.get(MANAGER_KEY) is self.manager and self.environ_key in environ:
+            return self.app(environ, start_response)  # wrapped by the same already
+        # A second run has to begin with what the first one was given.
+        may_replay = "HTTP_COOKIE" in environ and environ["REQUEST_METHOD"] in SAFE
+        before = environ.copy() if may_replay else None
+        return self._run(environ, start_response, before)
 
     def _run(
-        self,
-        environ: Environ,
-        start_response: StartResponse,
-        *,
-        lock: bool,
-        replay: bool,
+        self, environ: Environ, start_response: StartResponse, before: Environ | None
     ) -> Iterable[bytes]:
-        header = environ.get("HTTP_COOKIE", "")
-        session = self.manager.open_cookie(header, locking=lock, replay=replay)
-        before = environ.copy() if replay else None
-        environ[self.environ_key] = session
+        exchange = Exchange(self.manager, environ)
+        environ[self.environ_key] = exchange.session
         environ[MANAGER_KEY] = self.manager
-        return _Response(self, environ, start_response, session, before).run()
+        return _Response(self, environ, start_response, exchange, before).run()
 
     def again(
         self,
@@ -103,26 +94,10 @@ class SessionMiddleware:
         """Run a safe request once more, with the lock in hand (RFC 9110 9.2.2)."""
         environ.clear()
         environ.update(before)
-        self._announce(environ, keys)
-        return self._run(environ, start_response, lock=True, replay=False)
-
-    def _announce(self, environ: Environ, keys: list[str]) -> None:
-        log.info(
-            "replaying %r: %s changed meanwhile", environ.get("PATH_INFO", ""), keys
-        )
-        hook = self.manager.options.on_replay
-        if hook is not None:
-            try:
-                hook(environ, keys)
-            except Exception:
-                log.exception("the on_replay hook failed")
-
-    def secure(self, environ: Environ) -> bool:
-        """Whether the cookie of this request is to have the attribute Secure."""
-        secure = self.manager.options.cookie_secure
-        return (
-            environ["wsgi.url_scheme"] == "https" if secure == "auto" else bool(secure)
-        )
+        environ[REPLAY_KEY] = True
+        self.manager.tell_of_replay(environ.get("PATH_INFO", ""), keys)
+        call_hook("on_replay", self.manager.options.on_replay, environ, keys)
+        return self._run(environ, start_response, None)
 
 
 def get_session(environ: Mapping[str, Any], key: str = ENVIRON_KEY) -> Session:
@@ -136,37 +111,43 @@ def get_session(environ: Mapping[str, Any], key: str = ENVIRON_KEY) -> Session:
     return session
 
 
-def _has_body(environ: Environ) -> bool:
-    return (
-        environ.get("CONTENT_LENGTH") or "0"
-    ) != "0" or "HTTP_TRANSFER_ENCODING" in environ
-
-
 class _Response:
     """One run of the application: its headers are held back until they must leave.
 
     As an iterator it is the body, wherever that is not at hand as a whole.
     """
 
-    _head: tuple[str, Headers] | None = None
-    _sent = False
-    _write: Write | None = None
-    _body: Iterable[bytes] = ()
-    _chunks: Iterator[bytes] | None = None
+    __slots__ = (
+        "_before",
+        "_body",
+        "_chunks",
+        "_environ",
+        "_exchange",
+        "_head",
+        "_is_sent",
+        "_middleware",
+        "_start_response",
+        "_write",
+    )
 
     def __init__(
         self,
         middleware: SessionMiddleware,
         environ: Environ,
         start_response: StartResponse,
-        session: Session,
+        exchange: Exchange,
         before: Environ | None,
     ) -> None:
         self._middleware = middleware
         self._environ = environ
         self._start_response = start_response
-        self._session = session
+        self._exchange = exchange
         self._before = before
+        self._head: tuple[str, Headers] | None = None
+        self._is_sent = False
+        self._write: Write | None = None
+        self._body: Iterable[bytes] = ()
+        self._chunks: Iterator[bytes] | None = None
 
     def run(self) -> Iterable[bytes]:
         """Call the application, and give the body that the server is to send."""
@@ -177,13 +158,16 @@ class _Response:
         if not self._is_whole(body):
             self._body = body
             return self
-        if not self._sent:
+        if self._is_sent:
+            self._exchange.finish()  # the headers left by write()
+            return body
+        if self._head is not None or body:
             try:
                 self._send()
             except BaseException as error:
                 _abandon(body)
                 return self._failed(error)
-        self._session.close()
+        self._exchange.close()
         return body
 
     def _is_whole(self, body: Iterable[bytes]) -> bool:
@@ -203,7 +187,7 @@ class _Response:
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /
     ) -> Write:
         """``start_response`` as the application sees it."""
-        if self._sent:
+        if self._is_sent:
             return self._start_response(status, headers, exc_info)
         if self._head is not None and not exc_info:
             raise AssertionError("start_response() was called twice without exc_info")
@@ -211,7 +195,8 @@ class _Response:
         return self.write
 
     def write(self, data: bytes) -> object:
-        if not self._sent:
+        """The callable that ``start_response`` returns."""
+        if not self._is_sent:
             self._send()
         assert self._write is not None
         return self._write(data)
@@ -223,68 +208,29 @@ class _Response:
         if self._head is None:
             raise AssertionError("the body began before start_response() was called")
         status, headers = self._head
-        session, options = self._session, self._middleware.manager.options
-        if status.startswith("5") and not options.save_on_error:
-            change = session.rollback()
-        else:
-            change = session.commit()
-        if session.accessed:
-            headers = self._told(headers, change)
+        if status.startswith("500") and self._exchange.failure is not None:
+            raise self._exchange.failure  # the application made its own page of it
+        headers = self._exchange.settle(status, headers)
         self._write = self._start_response(status, headers)
-        self._sent = True
-
-    def _told(self, headers: Headers, change: CookieChange | None) -> Headers:
-        headers = caching.vary_on_cookie(headers)
-        if change is None:
-            return headers
-        options = self._middleware.manager.options
-        secure = self._middleware.secure(self._environ)
-        held = self._environ.get("HTTP_COOKIE", "")
-        if change.value is None:
-            lines = cookies.expire_all(options, secure=secure, held=held)
-        else:
-            lines = cookies.write_all(
-                options, change.value, max_age=change.max_age, secure=secure, held=held
-            )
-        headers = caching.keep_private(headers)
-        return [*headers, *(("Set-Cookie", line) for line in lines)]
+        self._is_sent = True
 
     def _failed(self, error: BaseException) -> Iterable[bytes]:
-        """Answer in the application's stead where that is possible, else raise."""
-        session = self._session
-        try:
-            if isinstance(error, ReplayNeeded):
-                session.close()
-                self._sent = True  # from here on by the second run
-                assert self._before is not None
-                return self._middleware.again(
-                    self._environ,
-                    self._start_response,
-                    self._before,
-                    sorted(error.keys),
-                )
-            if self._sent or not isinstance(error, (StoreError, LockTimeout)):
-                raise error
-            log.error("%s; answering 503", error, exc_info=error)
-            self._sent = True
-            unavailable = HTTPServiceUnavailable(headers={"Retry-After": RETRY_AFTER})
-            body: Iterable[bytes] = unavailable(self._environ, self._start_response)
-            return body
-        finally:
-            self._give_up(error)
-
-    def _give_up(self, error: BaseException) -> None:
-        """Leave the session as a failed request leaves it."""
-        keep = self._middleware.manager.options.save_on_error
-        try:
-            if keep and isinstance(error, Exception):
-                self._session.commit_late()
-            else:
-                self._session.rollback()
-        except SessionError:
-            # The first error is on its way already; the lease ends by itself.
-            log.exception("a session could not be released")
-        self._session.close()
+        """Answer in the application's place where that is possible, else raise."""
+        exchange = self._exchange
+        if isinstance(error, ReplayNeeded) and self._before is not None:
+            exchange.close()
+            self._is_sent = True  # from here on by the second run
+            return self._middleware.again(
+                self._environ, self._start_response, self._before, sorted(error.keys)
+            )
+        exchange.fail(error)
+        if self._is_sent or not isinstance(error, (StoreError, LockTimeout)):
+            raise error
+        log.error("%s; answering 503", error, exc_info=error)
+        self._is_sent = True
+        unavailable = HTTPServiceUnavailable(headers={"Retry-After": RETRY_AFTER})
+        body: Iterable[bytes] = unavailable(self._environ, self._start_response)
+        return body
 
     # -- the body ----------------------------------------------------------------------
 
@@ -296,7 +242,7 @@ class _Response:
             if self._chunks is None:
                 self._chunks = iter(self._body)
             chunk = next(self._chunks, None)
-            if not self._sent:
+            if not self._is_sent and (chunk or self._is_over(chunk)):
                 self._send()
         except BaseException as error:
             body, self._body = self._body, ()  # the server's close() comes as well
@@ -308,14 +254,23 @@ class _Response:
             raise StopIteration
         return chunk
 
+    def _is_over(self, chunk: bytes | None) -> bool:
+        """Whether the body ended without a chunk, after a proper start.
+
+        An empty chunk commits nothing (PEP 3333); a handler that has taken over the
+        connection, as for a WebSocket, never starts a response.
+        """
+        return chunk is None and self._head is not None
+
     def close(self) -> None:
         """What the server calls at the end, also when the client has gone away."""
         try:
             _close(self._body)
-            if self._sent:
-                self._session.commit_late()
         finally:
-            self._session.close()
+            if self._is_sent:
+                self._exchange.finish()
+            else:
+                self._exchange.close()
 
 
 def _close(body: Iterable[bytes]) -> None:

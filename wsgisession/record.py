@@ -1,77 +1,115 @@
-"""What stands in a store: a record, the key that leads to it, and how an id is made.
+"""What stands in a store: a record, the key that leads to it, and who may use it.
 
-This file knows neither stores nor sessions.  A record is bytes and bookkeeping; what
-the bytes mean is decided above, where it is kept is decided below.
+This file knows neither stores nor sessions.  A record is bytes and bookkeeping; what the
+bytes mean is decided above, where they are kept is decided below.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from collections.abc import Sequence
+from hmac import compare_digest
+from typing import NamedTuple
 
-State = Literal["live", "moved", "ended"]
 
+class Key(NamedTuple):
+    """Leads to a record.
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Leads to a record: the id it is filed under and, if known, the client's token.
-
-    A store on the server looks at ``id`` only; a store whose token is the record itself
-    opens ``token``.
+    A store on the server looks at ``id`` and compares ``proof``; a store whose token is
+    the record itself opens ``token``.
     """
 
     id: str
-    token: str | None = field(default=None, repr=False)
+    """32 hexadecimal digits, safe to log; what a client sends may be anything else."""
+    proof: str | None = None
+    """SHA-256 of the secret that a client presented, as 64 hexadecimal digits.
+
+    None for administration, where no client is asked for a proof.
+    """
+    token: str | None = None
+    """What a client holds, where the token is the record."""
+
+    def __repr__(self) -> str:
+        return f"Key({self.id!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Replaced(NamedTuple):
+    """A proof that was replaced by a newer one."""
+
+    proof: str
+    until: float | None
+    """None: good until the newer token has been seen; a moment in epoch seconds; or 0: no
+    longer good, because a login or a regeneration replaced it."""
+
+    def __repr__(self) -> str:
+        return f"Replaced(until={self.until})"
+
+
+class Record(NamedTuple):
     """One session as a store keeps it.
 
-    ``id`` is safe to log: nobody can make a token from it.  ``version`` is numbered by
-    the caller, from 1.  Times are epoch seconds: ``created``, ``accessed`` (the idle
-    clock) and ``expires``, after which the store may forget the record.
-
-    A ``moved`` record is the pointer that a rotation leaves behind (``successor`` is the
-    id it leads to), an ``ended`` one the tombstone of a regeneration.
-
-    ``token`` and ``lease`` travel with a record but are never stored: what the client
-    holds, and the proof that the session's lock is ours.
+    Times are epoch seconds.  ``lease`` and ``token`` travel with a record and are never
+    stored.
     """
 
     id: str
-    data: bytes = field(repr=False)
+    """Names the record from its first save to its end; nobody can make a token of it."""
     version: int
+    """63 random bits, new with every save; 0 never."""
+    data: bytes
     created: float
     accessed: float
+    """The idle clock: when the session was last used."""
     expires: float
+    """The moment from which the record counts as absent."""
     user: str | None = None
-    state: State = "live"
-    successor: str | None = None
-    token: str | None = field(default=None, repr=False, compare=False)
-    lease: object | None = field(default=None, repr=False, compare=False)
+    proof: str = ""
+    """SHA-256 of the current secret, as 64 hexadecimal digits."""
+    turned: float = 0.0
+    """When the token was last changed."""
+    seen: float | None = None
+    """When the current token was first presented, if it replaced an older one."""
+    replaced: tuple[Replaced, ...] = ()
+    """At most three proofs from before."""
+    lease: object | None = None
+    """Says that the lock of the session is ours; only its store knows what it is."""
+    token: str | None = None
+    """What the client is to hold, where the token is the record."""
+
+    def admits(self, proof: str | None, now: float) -> bool:
+        """Whether a client with this proof may use the session; None always may."""
+        if proof is None or compare_digest(proof, self.proof):
+            return True
+        return any(
+            compare_digest(proof, each.proof)
+            and (each.until is None or each.until > now)
+            for each in self.replaced
+        )
+
+    def knows(self, proof: str | None) -> bool:
+        """Whether a proof is the current one or one of those it replaced."""
+        if proof is None or compare_digest(proof, self.proof):
+            return True
+        return any(compare_digest(proof, each.proof) for each in self.replaced)
 
     def bare(self, *, lease: object | None = None) -> Record:
         """The record without what is never stored, but for a lease on it."""
-        return Record(
-            id=self.id,
-            data=self.data,
-            version=self.version,
-            created=self.created,
-            accessed=self.accessed,
-            expires=self.expires,
-            user=self.user,
-            state=self.state,
-            successor=self.successor,
-            lease=lease,
+        return self._replace(lease=lease, token=None)
+
+    def __repr__(self) -> str:
+        return (
+            f"Record({self.id!r}, version={self.version}, {len(self.data)} octets, "
+            f"user={self.user!r}, expires={self.expires})"
         )
 
 
-def id_for(token: str) -> str:
-    """The id of a token: its SHA-256, as 64 hexadecimal digits.
+def encode_replaced(replaced: Sequence[Replaced]) -> str:
+    """Replaced proofs as JSON, for stores that keep text: ``[[proof, until], ...]``."""
+    return json.dumps(replaced, separators=(",", ":")) if replaced else "[]"
 
-    Stores are keyed by it, so that a leaked store holds nothing that a client could send
-    (OWASP ASVS 7.2.3; rack CVE-2019-16782).
-    """
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+def decode_replaced(text: str | bytes) -> tuple[Replaced, ...]:
+    """Replaced proofs again; ValueError or TypeError if the text is not of that form."""
+    if text in ("[]", b"[]"):
+        return ()
+    return tuple(Replaced(str(proof), until) for proof, until in json.loads(text))

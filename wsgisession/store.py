@@ -1,71 +1,97 @@
 """The storage protocol: what a store promises, in signatures and prose.
 
-This file holds no code.  Someone who writes a store needs it, ``record`` and ``errors``,
-and nothing else of ours; ``wsgisession.testing`` holds what is said here to the letter.
+This file holds no logic.  Who writes a store needs it, ``record`` and ``errors``, and
+nothing else of ours; ``wsgisession.testing`` holds every store to what is said here.
 
 Common to all methods:
 
 * *Absent is a value, broken is an exception.*  A record that is unknown, expired, forged
   or malformed is ``None``.  An exception means that the storage itself failed: raise
   ``StoreError`` from the cause.
-* A record is found by ``id``.  ``token`` and ``lease`` are never stored, and a record
-  comes back with ``token`` None.
+* A record is found by ``id``.  ``token`` and ``lease`` are never stored, and ``load``
+  gives a record without them.  All other fields come back as they were written.
 * Times are epoch seconds.  A record whose ``expires`` is not in the future is absent.
 * Every method may be called from any thread, on a lease taken in another thread.
-* What a store can do is told by the methods that it has.  A proxy that answers by
-  ``__getattr__`` has none of them (``isinstance`` does not ask it): give it the methods.
+* *A lost answer.*  Where a connection broke after a save was sent, ask again.  Our own
+  version is stored: it was saved.  The expected version is stored: save.  Anything else
+  cannot be known: ``StoreError``, never ``VersionConflict``, because another request may
+  have saved on top of ours.  Only an insert is simply tried again, also where it finds
+  nothing: no client has its token yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from .record import Key, Record
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a store can do beyond keeping records; a wrapper passes it on."""
+
+    locks: bool = False
+    """It is a ``LockingStore``."""
+    lists: bool = False
+    """It is an ``IterableStore``."""
+    ends_users: bool = False
+    """It is a ``UserEndingStore``."""
+    token_octets: int | None = None
+    """It is a ``TokenStore``, whose tokens have at most so many octets."""
+    encrypts: bool = False
+    """What it writes can be read by nobody else."""
+
+
 @runtime_checkable
 class Store(Protocol):
-    """Keeps records.  These four methods are all that a store must have."""
+    """Keeps records.  These four methods are all that a store on a server must have."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; always the same."""
 
     def load(self, key: Key) -> Record | None:
-        """The record of ``key``, whatever its state, without waiting for anybody."""
+        """The record with the id of ``key``, without waiting and without a lease."""
 
-    def save(self, record: Record, *, expect: int) -> str | None:
-        """Write ``record`` if nobody else did, and return what the client must hold.
+    def save(self, record: Record, *, expect: int) -> object:
+        """Write ``record`` if the stored version is ``expect``; 0: if none is stored.
 
-        Written if and only if the stored version is ``expect`` (0: no record is stored)
-        and no live lease but ``record.lease`` is on it.  Otherwise nothing is written
-        and ``Conflict`` is raised with the current record, or with None if there is none.
-        The comparison and the write are one step for everybody else.
+        Written if and only if that is so and no live lease but ``record.lease`` is on the
+        record.  Otherwise nothing is written and ``VersionConflict`` is raised with the
+        current record, or with None if there is none.  The comparison and the write are
+        one step.
 
-        In the same step the lease ``record.lease`` ends, also where a ``Conflict`` is
-        raised.  A lease that has run out or was never given does not prevent the save:
+        In the same step the lease ``record.lease`` ends, also where ``VersionConflict``
+        is raised.  A lease that has run out or was never given does not prevent the save:
         the version decides.
-
-        A store on the server returns ``record.token`` as it is.
         """
 
-    def touch(self, record: Record) -> str | None:
-        """Move ``accessed`` and ``expires`` of a record, and return as ``save`` does.
+    def touch(self, record: Record) -> bool:
+        """Move ``accessed`` and ``expires`` of a record; True if it was there.
 
-        Nothing else is written, and the version stays.  A record that is gone is not
-        brought back; one whose stored version is another is left alone, for whoever
-        changed it has moved its clock.  A foreign lease does not matter; ours ends.
+        Only of a record whose stored version is ``record.version``, and only forward: a
+        clock that is ahead stays.  Nothing else is written, the version stays, and a
+        record that is gone is not brought back.  A foreign lease does not matter; the
+        lease ``record.lease`` ends in any case.
         """
 
-    def delete(self, record: Record) -> None:
-        """Forget a record at once, whoever holds its lease, and end that lease.
+    def delete(self, key: Key, *, user: str | None = None) -> bool:
+        """Forget a record at once, whoever holds its lease; True if it was there.
 
-        Idempotent: it is no error if the record is gone.
+        With ``user`` only if that is its user, in the same step.  ``key.proof`` does not
+        matter.
         """
 
 
 @runtime_checkable
 class LockingStore(Store, Protocol):
-    """A store in which a session can be taken for oneself."""
+    """A store in which a request can take a session for itself."""
 
-    def lock(self, key: Key, *, wait: float, lease: float) -> Record | None:
+    def lock(
+        self, key: Key, *, wait: float, lease: float, waiters: int
+    ) -> Record | None:
         """Take the lock and load the record in one step.
 
         The record returned carries the ``lease``, which shuts every other writer out
@@ -73,11 +99,13 @@ class LockingStore(Store, Protocol):
         after ``lease`` seconds, or at once when the store can tell that the holder died.
         Readers pass all the time.
 
-        If there is no record, None is returned and nothing is locked.  A record that
-        is not live is returned without a lease: there is nothing to lock in it.
+        If there is no record, None is returned and nothing is locked.  Where the record
+        does not admit ``key.proof``, it is returned at once and without a lease: such a
+        request joins no queue.  (A store that cannot judge times may give a lease to a
+        proof that the record knows; the caller gives it back.)
 
-        Raises ``LockTimeout`` after ``wait`` seconds, or at once where as many others
-        wait already as the store allows.  Waiters are woken or poll in milliseconds.
+        Raises ``LockTimeout`` after ``wait`` seconds, or at once where ``waiters``
+        requests wait already.  Waiters are woken or poll in milliseconds.
         """
 
     def unlock(self, record: Record) -> None:
@@ -86,13 +114,14 @@ class LockingStore(Store, Protocol):
 
 @runtime_checkable
 class IterableStore(Store, Protocol):
-    """A store that can be walked through and swept."""
+    """A store whose records can be listed and swept."""
 
     def records(self, *, user: str | None = None) -> Iterator[Record]:
-        """All live records, or those of one user, in no particular order.
+        """All records, or those of one user, in no particular order.
 
-        Streamed in pages, never all in memory.  The caller may save or delete any
-        record meanwhile; one that comes or goes meanwhile may or may not be seen.
+        Users are compared exactly, case included.  Streamed in pages, never all in
+        memory.  The caller may save or delete any record while it iterates; one that is
+        made or ends in that time may or may not be seen.
         """
 
     def delete_expired(self, *, batch: int) -> int:
@@ -104,20 +133,35 @@ class IterableStore(Store, Protocol):
 
 
 @runtime_checkable
-class TokenStore(Store, Protocol):
+class TokenStore(Protocol):
     """A store whose token *is* the record, such as a signed cookie.
 
-    Its ``load`` opens ``key.token``; its ``save`` and ``touch`` return a new token.  It
-    can neither compare versions nor lock, because it cannot see what other clients
-    hold; it says so by this attribute.
+    It can neither compare versions nor lock, because it cannot see what other clients
+    hold.
     """
 
-    max_token: int
-    """The longest token it issues, in octets; anything longer is not its own."""
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; ``token_octets`` is set."""
+
+    def load(self, key: Key) -> Record | None:
+        """The record in ``key.token``, or None."""
+
+    def save(self, record: Record, *, expect: int) -> str:
+        """The token that holds ``record``.
+
+        ``expect`` is 0 for a new session.  Raises ``VersionConflict`` with None where it
+        knows that the session, or this token of it, has ended.  A record that was turned
+        after the token was read (``record.seen`` is None and ``record.turned`` is new)
+        ends all tokens of the session from before, where the store can.
+        """
+
+    def delete(self, key: Key, *, user: str | None = None) -> bool:
+        """End the session with the id of ``key``, where the store can."""
 
 
 @runtime_checkable
-class UserEndingStore(Store, Protocol):
+class UserEndingStore(Protocol):
     """A store that cannot list the sessions of a user, but can end them."""
 
     def end_user(self, user: str, *, keep: str | None) -> None:

@@ -1,9 +1,25 @@
-"""The memory store keeps the contract; there is nothing special about it."""
+"""The memory store keeps the contract, is fair, and sweeps what is due."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from wsgisession.errors import LockTimeout
+from wsgisession.record import Key, Record
 from wsgisession.stores.memory import MemoryStore
-from wsgisession.testing import IterableStoreSuite, LockingStoreSuite
+from wsgisession.testing import (
+    IterableStoreSuite,
+    LockingStoreSuite,
+    key,
+    newer,
+    record,
+)
+
+PATIENCE = 15.0
 
 
 class TestMemoryStore(LockingStoreSuite, IterableStoreSuite):
@@ -11,6 +27,210 @@ class TestMemoryStore(LockingStoreSuite, IterableStoreSuite):
     def store(self) -> MemoryStore:
         return MemoryStore()
 
-    @pytest.fixture
-    def crowded(self) -> MemoryStore:
-        return MemoryStore(lock_waiters=2)
+
+class Clock:
+    """Time for the store, which passes when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_700_000_000.0
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def taken(store: MemoryStore, given: Record, *, lease: float = 60.0) -> Record:
+    """The record with its lock."""
+    locked = store.lock(key(given), wait=PATIENCE, lease=lease, waiters=50)
+    assert locked is not None
+    assert locked.lease is not None
+    return locked
+
+
+class Line:
+    """Requests that wait for the lock of one session, and the order they got it in."""
+
+    def __init__(self, store: MemoryStore, given: Record) -> None:
+        self.store, self.given = store, given
+        self.served: list[int] = []
+        self.threads: list[threading.Thread] = []
+
+    def join(self) -> None:
+        """One more, and return when it stands in the line."""
+        number = len(self.threads)
+
+        def wait() -> None:
+            mine = taken(self.store, self.given)
+            self.served.append(number)
+            self.store.unlock(mine)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        self.threads.append(thread)
+        # As many wait as have come: one who may only join a shorter line is refused.
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            try:
+                self.store.lock(key(self.given), wait=0, lease=1, waiters=number + 1)
+            except LockTimeout as error:
+                if error.waiters == number + 1:
+                    return
+        raise AssertionError("nobody joined the line")
+
+    def served_all(self) -> list[int]:
+        for thread in self.threads:
+            thread.join(PATIENCE)
+        return self.served
+
+
+class TestFairness:
+    """No request is overtaken by one that came later."""
+
+    @pytest.mark.parametrize("how", ["unlock", "run out"])
+    def test_the_lock_is_given_in_order(self, how: str) -> None:
+        """Twelve wait, and are served as they came, however the lease ended."""
+        store, given = MemoryStore(), record()
+        store.save(given, expect=0)
+        mine = taken(store, given, lease=60.0 if how == "unlock" else 1.0)
+        line = Line(store, given)
+        for _ in range(12):
+            line.join()
+        if how == "unlock":
+            store.unlock(mine)
+        assert line.served_all() == list(range(12))
+
+    def test_one_that_comes_now_stands_behind(self, clock: Clock) -> None:
+        """Also while the lock is free and the first of the queue has not woken up."""
+        store, given = MemoryStore(), record(expires=clock.now + 3600)
+        store.save(given, expect=0)
+        mine = taken(store, given)
+        line = Line(store, given)
+        line.join()
+        clock.now += 61  # the lease is over, and no waiter looks for a minute
+        with pytest.raises(LockTimeout):
+            store.lock(key(given), wait=0, lease=60, waiters=50)
+        store.unlock(mine)
+        assert line.served_all() == [0]
+
+    def test_one_that_gives_up_lets_the_next_move_up(self) -> None:
+        """The new first of the queue notices when the lease runs out."""
+        store, given = MemoryStore(), record()
+        store.save(given, expect=0)
+        taken(store, given, lease=1.0)
+        with ThreadPoolExecutor(1) as pool:
+            impatient = pool.submit(
+                store.lock, key(given), wait=0.3, lease=60, waiters=50
+            )
+            time.sleep(0.1)
+            line = Line(store, given)
+            line.join()
+            with pytest.raises(LockTimeout):
+                impatient.result(PATIENCE)
+        assert line.served_all() == [0]
+
+    def test_those_that_cannot_have_it_hold_nobody_up(self) -> None:
+        """A deleted session answers all that wait for it."""
+        store, given = MemoryStore(), record()
+        store.save(given, expect=0)
+        taken(store, given)
+
+        def ask(_: int) -> Record | None:
+            return store.lock(key(given), wait=60, lease=60, waiters=50)
+
+        with ThreadPoolExecutor(5) as pool:
+            asked = [pool.submit(ask, number) for number in range(5)]
+            time.sleep(0.1)
+            store.delete(key(given))
+            assert [each.result(PATIENCE) for each in asked] == [None] * 5
+
+
+class TestSweeping:
+    """What is due is found without looking at the rest."""
+
+    def test_a_sweep_looks_at_what_is_due_only(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Counted: 1,000 of 3,000 records in batches of 10 are 1,000 looks."""
+        looked: list[str] = []
+
+        class Watched(dict[str, Record]):
+            def __getitem__(self, id: str) -> Record:
+                looked.append(id)
+                return super().__getitem__(id)
+
+            def __iter__(self):  # type: ignore[no-untyped-def]
+                looked.extend(super().__iter__())
+                return super().__iter__()
+
+            def items(self):  # type: ignore[no-untyped-def]
+                looked.extend(super().__iter__())
+                return super().items()
+
+        store = MemoryStore()
+        monkeypatch.setattr(store, "_records", Watched())
+        for number in range(3000):
+            life = 60 if number % 3 == 0 else 3600
+            store.save(record(f"r{number}", expires=clock.now + life), expect=0)
+        clock.now += 61
+        looked.clear()
+        swept = 0
+        while (count := store.delete_expired(batch=10)) != 0:
+            assert count == 10
+            swept += count
+        assert swept == 1000
+        assert len(looked) <= 1000
+        assert len(list(store.records())) == 2000
+
+    def test_a_touch_puts_off_and_a_save_brings_forward(self, clock: Clock) -> None:
+        """Each record is swept once, at the last expiry that it was given."""
+        store = MemoryStore()
+        touched, shortened = record("touched"), record("shortened")
+        touched = touched._replace(expires=clock.now + 60)
+        shortened = shortened._replace(expires=clock.now + 3600)
+        for each in (touched, shortened):
+            store.save(each, expect=0)
+        store.touch(touched._replace(expires=clock.now + 600))
+        sooner = newer(shortened, expires=clock.now + 60)
+        store.save(sooner, expect=shortened.version)
+        clock.now += 61
+        assert store.delete_expired(batch=10) == 1
+        assert [each.id for each in store.records()] == [touched.id]
+        clock.now += 540
+        assert store.delete_expired(batch=10) == 1
+        clock.now += 3600
+        assert store.delete_expired(batch=10) == 0
+
+    def test_expiries_that_go_up_and_down_take_no_room(self, clock: Clock) -> None:
+        """A thousand changes of one expiry, a thousand ends: no entry is left over."""
+        store, given = MemoryStore(), record(expires=clock.now + 3600)
+        store.save(given, expect=0)
+        for number in range(1000):
+            after = newer(given, expires=clock.now + 60 + number % 2 * 3600)
+            store.save(after, expect=given.version)
+            given = after
+            short = record("short", expires=clock.now + 7200)
+            store.save(short, expect=0)
+            store.delete(key(short))
+        assert len(store._agenda._heap) < 200
+
+    def test_nothing_is_left_of_a_session(self, clock: Clock) -> None:
+        """Neither lock nor queue nor entry outlives it, however it ends."""
+        store = MemoryStore()
+        for how in ("delete", "sweep"):
+            given = record(how, expires=clock.now + 60)
+            store.save(given, expect=0)
+            taken(store, given)
+            with pytest.raises(LockTimeout):
+                store.lock(Key(given.id), wait=0, lease=60, waiters=1)
+            with pytest.raises(LockTimeout):
+                store.lock(Key(given.id), wait=0, lease=60, waiters=0)
+            if how == "delete":
+                store.delete(key(given))
+        clock.now += 61
+        assert store.delete_expired(batch=10) == 1
+        assert not store._records
+        assert not store._leases
+        assert not store._queues
+        assert not store._agenda._entries

@@ -1,47 +1,66 @@
-"""The stores by name and by URL; each is imported when it is asked for, never before.
+"""The stores by name and by url; each is imported when it is asked for, never before.
 
-The keyword arguments of a store's class are its options.  A package elsewhere adds a
-store by an entry point of the group ``wsgisession.stores``, whose name is both the
-``type`` and the scheme of its URLs.
+The keyword parameters of a store's class are its options.  Where one has the name of an
+option of ours it is given what ``Options`` holds, so that each option has one home.  A
+package elsewhere adds a store by an entry point of the group ``wsgisession.stores``,
+whose name is both the ``type`` and the scheme of its urls.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from .. import settings as read
 from ..errors import ConfigurationError
+from ..options import Options
 from ..store import Store
 
 GROUP = "wsgisession.stores"
 
+SELECTORS = ("store", "url", "type")
+"""The settings of which one says which store it is."""
+
 Arguments = dict[str, Any]
+
+
+# -- urls --------------------------------------------------------------------------------
+# A url may hold a password, whatever it was meant to be: only its scheme is repeated.
 
 
 def _whole_url(url: str) -> Arguments:
     return {"url": url}
 
 
-def _no_url(url: str) -> Arguments:
-    scheme, *rest = urlsplit(url)
-    if any(rest):
+def _no_more(url: str) -> Arguments:
+    scheme, _, rest = url.partition(":")
+    if rest.strip("/"):
         raise ConfigurationError(f"nothing may follow the scheme in url '{scheme}:'")
     return {}
 
 
-def _path(url: str) -> Arguments:
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path or parts.query or parts.fragment:
+def _folder(url: str) -> Arguments:
+    """The folder of a file url (RFC 8089): an absolute path and nothing else."""
+    match = re.fullmatch(r"(?i:file)://(/[^?#]*)", url)
+    path = unquote(match[1]) if match else ""
+    if path.startswith("/~"):
         raise ConfigurationError(
-            "a file url is a folder, written with three slashes and no more, as in "
-            "file:///var/lib/app/sessions"
+            "~ has no meaning in a file url: write the whole path, as in "
+            "file:///home/ann/sessions"
         )
-    return {"data_dir": unquote(parts.path)}
+    if path.strip("/"):
+        return {"data_dir": path}
+    raise ConfigurationError(
+        "a file url is an absolute path after three slashes, as in "
+        "file:///var/lib/app/sessions (? and # are written %3F and %23); for a folder "
+        "below the working directory give type 'file' and data_dir"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +78,14 @@ _KNOWN = {
         name="MemoryStore",
         extra=None,
         schemes=("memory",),
-        arguments=_no_url,
+        arguments=_no_more,
     ),
     "file": _Known(
         module=".file",
         name="FileStore",
         extra="file",
         schemes=("file",),
-        arguments=_path,
+        arguments=_folder,
     ),
     "redis": _Known(
         module=".redis",
@@ -85,12 +104,23 @@ _KNOWN = {
         name="CookieStore",
         extra=None,
         schemes=("cookie",),
-        arguments=_no_url,
+        arguments=_no_more,
     ),
 }
 
 _IMPLIED = {"data_dir": "file", "client": "redis", "engine": "sqlalchemy"}
 """Options that only one type of store has, so that the type need not be given."""
+
+_MEANT = {
+    "postgres": "postgresql",
+    "sqlite3": "sqlite",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+"""What other programs call a scheme."""
+
+
+# -- the choice --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,67 +128,138 @@ class Choice:
     """A store that has been chosen and not yet made."""
 
     make: Callable[..., Any]
-    arguments: Arguments
-    """What follows from the URL."""
-    options: frozenset[str]
-    """The names of the options it understands."""
-    needed: frozenset[str]
-    """Those of them that it cannot do without."""
+    parameters: Mapping[str, inspect.Parameter]
+    """What it is made of, by name."""
+    from_url: Arguments
+    """What follows from the url."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of the options it understands."""
+        return frozenset(self.parameters)
+
+    def made(self, settings: Mapping[str, Any], options: Options) -> Any:
+        """The store, made of those settings that are its own, and of what it shares.
+
+        Raises ``ConfigurationError`` for what is missing or given twice, and whatever
+        its class raises.
+        """
+        shared = self.options & set(Options.names())
+        own = {
+            name: self._read(name, value)
+            for name, value in settings.items()
+            if name in self.options - shared and self.from_url.get(name) is not value
+        }
+        for name in own.keys() & self.from_url.keys():
+            raise ConfigurationError(f"{name} is given twice, once by the url")
+        arguments = {name: getattr(options, name) for name in shared}
+        arguments |= self.from_url | own
+        for name, parameter in self.parameters.items():
+            if parameter.default is parameter.empty and name not in arguments:
+                raise ConfigurationError(f"this store needs the option {name}")
+        return self.make(**arguments)
+
+    def _read(self, name: str, value: Any) -> Any:
+        """A value as the annotation of its parameter wants it, where it is text."""
+        if not isinstance(value, str):
+            return value
+        if name == "revocation":
+            return store_at(value)
+        annotation = self.parameters[name].annotation
+        kind, _, none = str(getattr(annotation, "__name__", annotation)).partition(
+            " | "
+        )
+        reader = _READERS.get(kind)
+        if reader is None:
+            return value
+        return (
+            read.maybe(reader)(name, value) if none == "None" else reader(name, value)
+        )
+
+
+_READERS = {"bool": read.flag, "int": read.whole(0), "float": read.seconds(0)}
+"""How text is read for a parameter of a store; a float is a number of seconds."""
 
 
 def choose(settings: Mapping[str, Any]) -> Choice:
-    """The store that the settings name by ``url`` or ``type``.
+    """The store that the settings name by ``store``, ``url`` or ``type``.
 
     Raises ``ConfigurationError`` for a store that is unknown, or not installed.
     """
-    url, kind = settings.get("url"), settings.get("type")
-    if url is not None and kind is not None:
-        raise ConfigurationError("give url or type, not both: a url says the type")
-    if url is not None:
-        return _by_url(url)
-    if kind is None:
-        implied = {_IMPLIED[name] for name in settings if name in _IMPLIED}
-        if len(implied) != 1:
-            raise ConfigurationError(
-                "no store: give session.url, such as redis://localhost/0 or "
-                "file:///var/lib/app/sessions, or session.type; 'memory' is for one "
-                f"process.  Types: {', '.join(_types())}"
-            )
-        (kind,) = implied
-    return _choice(_load(kind), {})
+    given = [name for name in SELECTORS if settings.get(name) is not None]
+    if len(given) > 1:
+        raise ConfigurationError(
+            f"give {' or '.join(given)}, not both: each says which store it is"
+        )
+    if given == ["store"]:
+        return Choice(make=lambda: settings["store"], parameters={}, from_url={})
+    if given == ["url"]:
+        return _by_url(settings["url"])
+    if given == ["type"]:
+        return _choice(_load(settings["type"]), {})
+    implied = {_IMPLIED[name] for name in settings if name in _IMPLIED}
+    if len(implied) == 1:
+        return _choice(_load(implied.pop()), {})
+    raise ConfigurationError(
+        "no store: give session.url, such as redis://localhost/0 or "
+        "file:///var/lib/app/sessions, or session.type; 'memory' is for one process.  "
+        f"Types: {', '.join(_types())}"
+    )
+
+
+def store_at(url: str) -> Store:
+    """The store of a url, with its defaults.
+
+    Raises ``ConfigurationError`` where a url is not enough to make it.
+    """
+    store: Store = choose({"url": url}).made({"url": url}, Options())
+    return store
 
 
 def encrypted(store: Store, secret: Sequence[bytes]) -> Store:
     """The store with encryption around it; it can what ``store`` can."""
-    from .sealed import sealed
+    from .sealed import SealedStore
 
-    return sealed(store, secret)
+    return SealedStore(store, secret)
 
 
 def _by_url(url: Any) -> Choice:
-    # Whatever it says, it may hold a password: only the scheme is ever repeated.
-    scheme = urlsplit(url).scheme if isinstance(url, str) else ""
+    match = (
+        re.match(r"([a-z][a-z0-9+.-]*):", url, re.I) if isinstance(url, str) else None
+    )
+    if match is None:
+        raise ConfigurationError(
+            "url has no scheme; write file:///var/lib/app/sessions for a folder, "
+            "redis://host/0 for a server; known are " + _schemes()
+        )
+    scheme = match[1].lower()
     for kind, known in _KNOWN.items():
-        driver = kind == "sqlalchemy" and scheme.partition("+")[0] in known.schemes
-        if scheme in known.schemes or driver:
+        is_driver = kind == "sqlalchemy" and scheme.partition("+")[0] in known.schemes
+        if scheme in known.schemes or is_driver:
             return _choice(_load(kind), known.arguments(url))
     if scheme in _entry_points():
         return _choice(_load(scheme), {"url": url})
+    dialect, plus, driver = scheme.partition("+")
+    if dialect in _MEANT:
+        raise ConfigurationError(
+            f"url begins with '{scheme}:'; write '{_MEANT[dialect]}{plus}{driver}:'"
+        )
+    raise ConfigurationError(f"url begins with '{scheme}:'; known are {_schemes()}")
+
+
+def _schemes() -> str:
     schemes = sorted(scheme for known in _KNOWN.values() for scheme in known.schemes)
-    raise ConfigurationError(
-        f"url begins with {scheme + ':' if scheme else 'no scheme'!r}; "
-        f"known are {', '.join(s + ':' for s in [*schemes, *_entry_points()])}"
-    )
+    return ", ".join(f"{scheme}:" for scheme in [*schemes, *_entry_points()])
 
 
-def _choice(make: Callable[..., Any], arguments: Arguments) -> Choice:
-    parameters = inspect.signature(make).parameters
-    return Choice(
-        make=make,
-        arguments=arguments,
-        options=frozenset(parameters),
-        needed=frozenset(n for n, p in parameters.items() if p.default is p.empty),
-    )
+def _choice(make: Callable[..., Any], from_url: Arguments) -> Choice:
+    """What a store is made of; the options that it gathers in ``**`` have no names."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(make).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    return Choice(make=make, parameters=parameters, from_url=from_url)
 
 
 def _load(kind: Any) -> Callable[..., Any]:
@@ -188,5 +289,5 @@ def _types() -> list[str]:
     return sorted([*_KNOWN, *_entry_points()])
 
 
-def _entry_points() -> dict[str, Any]:
+def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -1,89 +1,127 @@
 """Sessions in the memory of one process: for tests, demonstrations, small programs.
 
-The reference for every other store.  It knows records and nothing of where they come
-from.  Each process has its own: behind a server with several processes, a visitor would
-meet a different store on every other request.
+The reference for every other store.  It knows records and nothing of what they mean.
+Each process has a store of its own: behind a server with several processes, a client
+would meet a different one on every other request.
 """
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
-from ..errors import Conflict, LockTimeout
+from ..errors import LockTimeout, VersionConflict
 from ..record import Key, Record
+from ..store import Capabilities
 
-PAGE = 500
 
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Lease:
-    """Who holds a session: compared by identity, so nobody can guess another's."""
+    """A lock that was given out, compared by identity, so that nobody can guess it."""
 
-    until: float
+    __slots__ = ("until",)
+
+    def __init__(self, until: float) -> None:
+        self.until = until
 
 
-class _Queue:
-    """The threads that wait for one session, woken one at a time."""
+class _Agenda:
+    """The ids of records in the order in which they may expire.
 
-    __slots__ = ("freed", "waiting")
+    An entry is never later than the expiry of its record.  It may be earlier, because a
+    touch does not come here: an entry that is due is looked at, and if the record lives
+    on it is entered again.  So a sweep looks at what is due and at nothing else.
+    """
 
-    def __init__(self, mutex: threading.Lock) -> None:
-        self.freed = threading.Condition(mutex)
-        self.waiting = 0
+    __slots__ = ("_entries", "_heap")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+        self._entries: dict[str, float] = {}
+
+    def enter(self, id: str, expires: float) -> None:
+        """See to it that a record is looked at when it expires, or before."""
+        if expires < self._entries.get(id, float("inf")):
+            self._entries[id] = expires
+            heapq.heappush(self._heap, (expires, id))
+
+    def forget(self, id: str) -> None:
+        """Drop a record that is gone."""
+        if self._entries.pop(id, None) is None:
+            return
+        if len(self._heap) > 2 * len(self._entries) + 100:  # mostly of records gone
+            self._heap = [(expires, id) for id, expires in self._entries.items()]
+            heapq.heapify(self._heap)
+
+    def next_due(self, now: float) -> str | None:
+        """Take out the next record that may have expired by now."""
+        while self._heap and self._heap[0][0] <= now:
+            expires, id = heapq.heappop(self._heap)
+            if self._entries.get(id) == expires:  # else a newer entry stands for it
+                del self._entries[id]
+                return id
+        return None
 
 
 class MemoryStore:
-    """A dict of records, with a condition variable for each contended session.
+    """A dict of records, with a queue for each session that requests wait for.
 
-    :param lock_waiters: how many may wait for one session before ``LockTimeout``.
+    The lock of a session is given in the order in which the requests asked for it.
     """
 
-    def __init__(self, *, lock_waiters: int = 50) -> None:
-        self._lock_waiters = lock_waiters
+    capabilities = Capabilities(locks=True, lists=True)
+
+    def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._records: dict[str, Record] = {}
         self._leases: dict[str, _Lease] = {}
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, deque[threading.Condition]] = {}
+        self._agenda = _Agenda()
 
     def load(self, key: Key) -> Record | None:
         return self._live(key.id)
 
-    def save(self, record: Record, *, expect: int) -> str | None:
+    def save(self, record: Record, *, expect: int) -> None:
         with self._mutex:
-            ours = self._release(record)
+            is_ours = self._release(record)
             current = self._live(record.id)
             version = current.version if current is not None else 0
-            if version != expect or not (ours or self._free(record.id)):
-                raise Conflict(record.id, current)
+            if version != expect or not (is_ours or self._is_free(record.id)):
+                raise VersionConflict(record.id, current)
+            self._end_lease(record.id)  # one that has run out
             self._records[record.id] = record.bare()
-        return record.token
+            self._agenda.enter(record.id, record.expires)
 
-    def touch(self, record: Record) -> str | None:
+    def touch(self, record: Record) -> bool:
         with self._mutex:
             self._release(record)
             current = self._live(record.id)
-            if current is not None and current.version == record.version:
-                self._records[record.id] = replace(
-                    current, accessed=record.accessed, expires=record.expires
-                )
-        return record.token
+            if current is None or current.version != record.version:
+                return False
+            self._records[record.id] = current._replace(
+                accessed=max(current.accessed, record.accessed),
+                expires=max(current.expires, record.expires),
+            )
+            return True
 
-    def delete(self, record: Record) -> None:
+    def delete(self, key: Key, *, user: str | None = None) -> bool:
         with self._mutex:
-            self._records.pop(record.id, None)
-            self._leases.pop(record.id, None)
-            self._wake(record.id)
+            record = self._records.get(key.id)
+            if record is None or user not in (None, record.user):
+                return False
+            self._forget(key.id)
+            return record.expires > time.time()
 
-    def lock(self, key: Key, *, wait: float, lease: float) -> Record | None:
+    def lock(
+        self, key: Key, *, wait: float, lease: float, waiters: int
+    ) -> Record | None:
         with self._mutex:
-            if not self._free(key.id):
-                self._wait(key.id, wait)
+            if self._must_wait(key, turn=None):
+                self._wait(key, wait, waiters)
             current = self._live(key.id)
-            if current is None or current.state != "live":
-                self._wake(key.id)
+            if current is None or not current.admits(key.proof, time.time()):
                 return current
             held = self._leases[key.id] = _Lease(time.time() + lease)
             return current.bare(lease=held)
@@ -97,24 +135,21 @@ class MemoryStore:
             ids = list(self._records)
         for id in ids:
             record = self._live(id)
-            if (
-                record is not None
-                and record.state == "live"
-                and (user is None or record.user == user)
-            ):
+            if record is not None and user in (None, record.user):
                 yield record
 
     def delete_expired(self, *, batch: int) -> int:
+        swept = 0
         with self._mutex:
             now = time.time()
-            expired = [
-                id for id, record in self._records.items() if record.expires <= now
-            ][:batch]
-            for id in expired:
-                del self._records[id]
-                self._leases.pop(id, None)
-                self._wake(id)
-        return len(expired)
+            while swept < batch and (id := self._agenda.next_due(now)) is not None:
+                expires = self._records[id].expires
+                if expires > now:
+                    self._agenda.enter(id, expires)
+                else:
+                    self._forget(id)
+                    swept += 1
+        return swept
 
     # -- under the mutex, but for _live, which is a single look ------------------------
 
@@ -122,36 +157,67 @@ class MemoryStore:
         record = self._records.get(id)
         return record if record is not None and record.expires > time.time() else None
 
-    def _free(self, id: str) -> bool:
+    def _is_free(self, id: str) -> bool:
+        """Whether no live lease is on a record; there is none on one that is absent."""
         held = self._leases.get(id)
-        return held is None or held.until <= time.time()
+        return held is None or held.until <= time.time() or self._live(id) is None
 
     def _release(self, record: Record) -> bool:
-        """End the record's own lease, and tell whether it was still the one on it."""
-        ours = record.lease is not None and self._leases.get(record.id) is record.lease
-        if ours:
-            del self._leases[record.id]
-            self._wake(record.id)
-        return ours
+        """End the record's own lease; True if it was still the one on the session."""
+        held = self._leases.get(record.id)
+        if held is None or held is not record.lease:
+            return False
+        self._end_lease(record.id)
+        return True
 
-    def _wake(self, id: str) -> None:
-        if (queue := self._queues.get(id)) is not None:
-            queue.freed.notify()
+    def _end_lease(self, id: str) -> None:
+        self._leases.pop(id, None)
+        if queue := self._queues.get(id):
+            queue[0].notify()
 
-    def _wait(self, id: str, wait: float) -> None:
-        queue = self._queues.setdefault(id, _Queue(self._mutex))
-        if queue.waiting >= self._lock_waiters:
-            raise LockTimeout(id, 0.0, queue.waiting)
-        queue.waiting += 1
+    def _forget(self, id: str) -> None:
+        del self._records[id]
+        self._agenda.forget(id)
+        self._end_lease(id)
+
+    # -- the queue for a lock ----------------------------------------------------------
+
+    def _must_wait(self, key: Key, *, turn: threading.Condition | None) -> bool:
+        """Whether a request may use the session and cannot have its lock yet.
+
+        ``turn`` is its place in the queue; None: it has just come.
+        """
+        current = self._live(key.id)
+        if current is None or not current.admits(key.proof, time.time()):
+            return False
+        queue = self._queues.get(key.id)
+        is_next = not queue or queue[0] is turn
+        return not (is_next and self._is_free(key.id))
+
+    def _wait(self, key: Key, wait: float, waiters: int) -> None:
+        """Return when it is the turn of this request, or raise ``LockTimeout``.
+
+        Only the first of the queue watches the lease run out.  All others wait until
+        they are the first.
+        """
+        already = len(self._queues.get(key.id, ()))
+        if already >= waiters:
+            raise LockTimeout(key.id, 0.0, already)
+        queue = self._queues.setdefault(key.id, deque())
+        turn = threading.Condition(self._mutex)
+        queue.append(turn)
         began = time.monotonic()
         try:
-            while not self._free(id):
+            while self._must_wait(key, turn=turn):
                 remaining = began + wait - time.monotonic()
                 if remaining <= 0:
-                    raise LockTimeout(id, time.monotonic() - began)
-                until = self._leases[id].until - time.time()
-                queue.freed.wait(min(remaining, max(until, 0.001)))
+                    raise LockTimeout(key.id, time.monotonic() - began)
+                if queue[0] is turn:
+                    remaining = min(remaining, self._leases[key.id].until - time.time())
+                turn.wait(max(remaining, 0.001))
         finally:
-            queue.waiting -= 1
-            if not queue.waiting:
-                del self._queues[id]
+            queue.remove(turn)
+            if queue:
+                queue[0].notify()
+            else:
+                del self._queues[key.id]

@@ -1,0 +1,1 @@
+"""What happens to a session, without HTTP and without any concrete store; private."""

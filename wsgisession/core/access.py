@@ -1,0 +1,248 @@
+"""One request's access to its session: nothing happens until the session is used.
+
+It knows when the headers have left and when the request is over, and what may be done
+then.  An application holds a ``Session`` in front of it; who answers the request holds
+the access itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..errors import LockTimeout, SessionClosed, StoreError
+from .first_look import Plan, never
+from .merge import WorkingCopy
+from .outcome import State
+from .repository import Repository
+from .transaction import Transaction
+
+
+class Access:
+    """The way to a session, used by as many views as there are.
+
+    :param plan: decides how the request is to be treated; called at the first look.
+    """
+
+    __slots__ = (
+        "_depth",
+        "_is_closed",
+        "_is_dropped",
+        "_is_sent",
+        "_locks",
+        "_locks_again",
+        "_may_replay",
+        "_plan",
+        "failure",
+        "repository",
+        "transaction",
+    )
+
+    def __init__(self, repository: Repository, plan: Callable[[], Plan]) -> None:
+        self.repository = repository
+        self.transaction: Transaction | None = None
+        self.failure: StoreError | LockTimeout | None = None
+        """What the application was told by the store, and may have swallowed."""
+        self._plan = plan
+        self._may_replay = True
+        self._locks = False
+        self._locks_again = False
+        """Whether the next look at the values takes the lock that a save has ended."""
+        self._depth = 0
+        """How many ``with`` blocks around a lock are open."""
+        self._is_sent = False
+        self._is_closed = False
+        self._is_dropped = False
+
+    # -- for the application -----------------------------------------------------------
+
+    def begun(self) -> Transaction:
+        """The transaction, begun at the first call."""
+        if self.transaction is None:
+            self._begin(self._planned())
+        assert self.transaction is not None
+        return self.transaction
+
+    def _planned(self) -> Plan:
+        if self._is_sent or self._is_closed:
+            raise SessionClosed(
+                "the first look at a session must come before the response begins, "
+                "because the headers tell caches about it; what outlives a request "
+                "must open the session by the manager"
+            )
+        plan = self._plan()
+        self._locks = plan.locks and self.repository.locks is not None
+        return plan if self._may_replay else plan._replace(can_replay=never)
+
+    def _begin(self, plan: Plan) -> None:
+        try:
+            self.transaction = Transaction(self.repository, plan)
+        except (StoreError, LockTimeout) as error:
+            self.failure = error
+            raise
+
+    def reading(self) -> WorkingCopy:
+        """The values, for a look."""
+        transaction = self.transaction
+        if transaction is None or self._locks_again:
+            transaction = self.begun()
+            self._lock_again(transaction)
+        return transaction.work.copy
+
+    def writing(self, verb: str = "this change") -> Transaction:
+        """The transaction, for a change; raises where it could not be kept."""
+        transaction = self.begun()
+        self._refuse_if_closed()
+        if transaction.outage is not None:
+            raise transaction.outage
+        self._lock_again(transaction)
+        if self._is_sent:
+            state = transaction.work.state
+            is_token = self.repository.token_room is not None
+            if is_token or verb != "this change" or state is State.ABSENT:
+                raise SessionClosed(
+                    f"the headers have left, and {verb} would need a cookie; "
+                    "use the session before the response begins"
+                )
+        return transaction
+
+    def in_store(self) -> Transaction:
+        """The transaction, for what needs the store and is no change."""
+        transaction = self.begun()
+        self._refuse_if_closed()
+        return transaction
+
+    def save(self) -> None:
+        """Write now; the next look takes the lock again, in a request that locks."""
+        transaction = self.writing()
+        with self.noting_failure():
+            transaction.save()
+        self._locks_again = self._locks
+
+    def lock(self, wait: float | None) -> None:
+        """Take the lock, for the rest of the request."""
+        if self.transaction is None:
+            # The first access would wait as the options say; this one as it is told.
+            self._begin(self._planned()._replace(locks=False))
+        transaction = self.in_store()
+        with self.noting_failure():
+            transaction.lock(wait)
+        self._locks, self._locks_again = self.repository.locks is not None, False
+
+    def unlock(self) -> None:
+        """Write what was changed, and take no lock any more."""
+        transaction = self.in_store()
+        self._locks = self._locks_again = False
+        with self.noting_failure():
+            transaction.unlock()
+
+    def enter_lock(self) -> None:
+        """A ``with`` block around a lock begins."""
+        self._depth += 1
+
+    def leave_lock(self, *, is_failed: bool, locked_before: bool) -> None:
+        """It ends: the outermost one saves what was changed, and unlocks."""
+        self._depth -= 1
+        transaction = self.transaction
+        if self._depth or transaction is None:
+            return
+        self._locks, self._locks_again = locked_before, False
+        transaction.work.forbid_replay()
+        with self.noting_failure():
+            transaction.release() if is_failed else transaction.unlock()
+        self._locks_again = self._locks
+
+    @property
+    def locks(self) -> bool:
+        """Whether a look after a save takes the lock again."""
+        return self._locks
+
+    def flush(self) -> None:
+        """End the session; an end waits for nobody."""
+        if self.transaction is None:
+            self._begin(self._planned()._replace(locks=False))
+        transaction = self.in_store()
+        if transaction.outage is not None:
+            raise transaction.outage
+        transaction.work.flush()
+        self._locks_again = False
+
+    def forbid_replay(self) -> None:
+        """The request must not be run again."""
+        self._may_replay = False
+        if self.transaction is not None:
+            self.transaction.work.forbid_replay()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the request is over."""
+        return self._is_closed
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Remember what the application may swallow."""
+        try:
+            yield
+        except (StoreError, LockTimeout) as error:
+            self.failure = error
+            raise
+
+    def _lock_again(self, transaction: Transaction) -> None:
+        if self._locks_again:
+            with self.noting_failure():
+                transaction.lock()
+            self._locks_again = False
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise SessionClosed(
+                "this session's request is over; what outlives a request must open the "
+                "session by the manager"
+            )
+
+    # -- for who answers the request ---------------------------------------------------
+
+    def commit(self) -> None:
+        """Settle the session before the first header leaves.
+
+        Raises ``ReplayNeeded`` where the request is to be run again, and whatever keeps
+        the session from being saved.
+        """
+        options, transaction = self.repository.options, self.transaction
+        if transaction is None and options.save_every_request:
+            transaction = self.begun()
+        if transaction is not None:
+            work = transaction.work
+            if not options.auto:
+                work.revert()
+            if options.save_every_request and work.state is State.STORED:
+                work.force()
+            transaction.commit()
+
+    def roll_back(self) -> None:
+        """Drop what a failed request did, but for an end, which stands."""
+        self._is_dropped = True
+        if self.transaction is not None:
+            self.transaction.roll_back()
+
+    def leave(self) -> None:
+        """The headers leave: from here on no cookie can be set, and nothing locks."""
+        self._is_sent = True
+        self._locks = self._locks_again = False
+        if self.transaction is not None:
+            self.transaction.work.sent()
+
+    def commit_late(self) -> None:
+        """Write what was changed after the headers have left."""
+        if self.transaction is None or self._is_closed or self._is_dropped:
+            return
+        if self.repository.options.auto:
+            self.transaction.commit_late()
+
+    def close(self) -> None:
+        """The request is over; a lock that is still held goes without a save."""
+        was_closed, self._is_closed = self._is_closed, True
+        self._is_sent, self._locks_again = True, False
+        transaction = self.transaction
+        if transaction is not None and not was_closed and transaction.work.locked:
+            transaction.release()

@@ -1,0 +1,144 @@
+"""When a session is over, and what is known of it beside its values.
+
+Pure functions of the time; this file knows neither stores nor cookies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+from ..options import LONGEST, Options
+
+Wish: TypeAlias = int | datetime | timedelta | None
+"""What ``set_expiry`` takes."""
+
+
+class Expiry(NamedTuple):
+    """What one session asked for by ``set_expiry``; all None: as the options say."""
+
+    idle: float | None = None
+    """Seconds of inactivity."""
+    until: float | None = None
+    """A moment, in epoch seconds."""
+    at_browser_close: bool | None = None
+
+    @classmethod
+    def of(cls, value: Wish, *, now: float) -> Expiry:
+        """Django's meanings: seconds of inactivity, a moment, 0 for the browser's close,
+        None for the default.
+
+        A ``timedelta`` counts from now and does not slide.  A naive ``datetime`` is
+        local time, as everywhere in Python.
+        """
+        if value is None:
+            return cls()
+        if isinstance(value, datetime):
+            return cls(until=value.timestamp(), at_browser_close=False)
+        if isinstance(value, timedelta):
+            return cls(until=now + value.total_seconds(), at_browser_close=False)
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value == 0:
+                return cls(at_browser_close=True)
+            return cls(idle=float(value), at_browser_close=False)
+        raise TypeError(
+            "set_expiry() takes seconds as an int, a datetime, a timedelta or None, "
+            f"not {type(value).__name__}"
+        )
+
+
+DEFAULT = Expiry()
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Meta(NamedTuple):
+    """What a session knows of itself beside its values."""
+
+    created: float
+    """When it began, in epoch seconds; a login begins anew."""
+    accessed: float
+    """The idle clock: when it was last used, in epoch seconds."""
+    user: str | None = None
+    expiry: Expiry = DEFAULT
+    login: Mapping[str, Any] = NOTHING
+    """What ``login()`` was told beside the user: device, address, ..."""
+    test_cookie: bool = False
+    sent: float | None = None
+    """When the cookie was last sent, where the session has no absolute end."""
+
+    def deadline(self, options: Options, accessed: float) -> float:
+        """The moment from which the session is over, by the clock that strikes first."""
+        if self.expiry.until is not None:
+            wanted = self.expiry.until
+        else:
+            wanted = accessed + self._idle(options)
+        return min(wanted, self._absolute_end(options))
+
+    def is_over(self, options: Options, now: float) -> bool:
+        """Whether the time has passed, by the options as they are now."""
+        return self.deadline(options, self.accessed) <= now
+
+    def has_passed(self, options: Options, now: float) -> bool:
+        """Whether the session is over although it is in use now: an expiry in the past,
+        or the absolute end.
+        """
+        return self.deadline(options, max(now, self.accessed)) <= now
+
+    def touch_is_due(self, options: Options, now: float) -> bool:
+        """Whether the idle clock is late by so much that it has to be moved.
+
+        A tenth of a short idle timeout, lest a session expire while it is in use.
+        """
+        if self.expiry.until is not None or options.touch_interval is None:
+            return False
+        limit = min(options.touch_interval, self._idle(options) / 10)
+        return now - self.accessed >= limit
+
+    def ends_with_browser(self, options: Options) -> bool:
+        """Whether the cookie is to have no Max-Age."""
+        if self.expiry.at_browser_close is None:
+            return options.expire_at_browser_close
+        return self.expiry.at_browser_close
+
+    def max_age(self, options: Options, now: float) -> int | None:
+        """Seconds for which the browser keeps the cookie; None until it closes.
+
+        The longest life that the session can have, for the idle clock is the server's
+        alone; at most 400 days (RFC 6265bis 5.5).
+        """
+        if self.ends_with_browser(options):
+            return None
+        until = math.inf if self.expiry.until is None else self.expiry.until
+        end = min(until, self._absolute_end(options))
+        return max(1, round(min(end - now, LONGEST)))
+
+    def cookie_is_late(self, options: Options, now: float) -> bool:
+        """Whether half of the 400 days is over, where there is no absolute end."""
+        return (
+            options.absolute_timeout is None
+            and self.sent is not None
+            and now - self.sent >= LONGEST / 2
+        )
+
+    def rebased(self, theirs: Meta, base: Meta) -> Meta:
+        """Theirs, with what was changed here since ``base`` put over it."""
+        names = zip(self._fields, self, base, strict=True)
+        changed: dict[str, Any] = {name: own for name, own, old in names if own != old}
+        changed["accessed"] = max(self.accessed, theirs.accessed)
+        return theirs._replace(**changed)
+
+    def _idle(self, options: Options) -> float:
+        return options.idle_timeout if self.expiry.idle is None else self.expiry.idle
+
+    def _absolute_end(self, options: Options) -> float:
+        if options.absolute_timeout is None:
+            return math.inf
+        return self.created + options.absolute_timeout
+
+
+def utc(seconds: float) -> datetime:
+    """Epoch seconds as an aware UTC datetime."""
+    return datetime.fromtimestamp(seconds, timezone.utc)

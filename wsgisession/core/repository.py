@@ -1,0 +1,199 @@
+"""A store, and what it takes to make sessions of its records.
+
+Every method is one call of the store, and returns what is stored, or None, or raises.
+This file knows nothing of what becomes of a session, and no concrete store.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..errors import SessionTooLarge, StoreError, VersionConflict
+from ..options import COOKIE_OCTETS, Options
+from ..record import Key, Record
+from ..store import LockingStore, Store, TokenStore
+from .codec import Codec
+from .expiry import Meta
+from .standing import Standing, judge
+
+log = logging.getLogger("wsgisession")
+
+
+class Stored(NamedTuple):
+    """A record as it is stored now, and what the client is to it."""
+
+    record: Record
+    """It carries our lease, if we have one."""
+    meta: Meta
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """Finds, inserts, updates, touches and deletes the sessions of one store."""
+
+    store: Store | TokenStore
+    locks: LockingStore | None
+    """The store again if it can lock, else None."""
+    codec: Codec
+    options: Options
+    clock: Callable[[], float] | None
+    """Seconds since the epoch; None: those of the system."""
+    token_room: int | None = None
+    """Octets that a token may have, where the token is the record."""
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        return time.time() if self.clock is None else self.clock()
+
+    # -- reading -----------------------------------------------------------------------
+
+    def find(self, key: Key) -> Stored | None:
+        """What a key leads to, without waiting.
+
+        Standing ``ENDED`` is returned too, for whoever has to tell it from a stranger;
+        its values must not be read.
+        """
+        record = self.store.load(key)
+        return None if record is None else self._judged(record, key)
+
+    def take(self, key: Key, wait: float | None = None) -> Stored | None:
+        """The same with the lock, which only those are given who may use the session."""
+        if self.locks is None:
+            return self.find(key)
+        options = self.options
+        record = self.locks.lock(
+            key,
+            wait=options.lock_wait if wait is None else wait,
+            lease=options.lock_lease,
+            waiters=options.lock_waiters,
+        )
+        if record is None:
+            return None
+        stored = self._judged(record, key)
+        if record.lease is not None and (stored is None or not is_good(stored)):
+            self.locks.unlock(record)
+            return None if stored is None else bare(stored)
+        return stored
+
+    def unlock(self, record: Record) -> None:
+        """End the lease of a record, if it has one."""
+        if record.lease is not None and self.locks is not None:
+            self.locks.unlock(record)
+
+    def _judged(self, record: Record, key: Key) -> Stored | None:
+        now = self.now()
+        standing = judge(record, key.proof, now)
+        if standing < Standing.ENDED:
+            self._refused(record, standing)
+            return None
+        return self.opened(record, standing, now)
+
+    def opened(self, record: Record, standing: Standing, now: float) -> Stored | None:
+        """What is known about the session of a record; None if it is over or corrupt."""
+        try:
+            meta = self.codec.meta(record)
+        except StoreError:
+            raise
+        except Exception:
+            self.is_corrupt(record)
+            return None
+        if meta.is_over(self.options, now):
+            log.debug("cookie of session %s refused: expired", record.id)
+            return None
+        return Stored(record, meta, standing)
+
+    def is_corrupt(self, record: Record) -> None:
+        """Log that a record cannot be read; its bytes stay where they are."""
+        log.exception("session %s is corrupt and was left alone", record.id)
+
+    def _refused(self, record: Record, standing: Standing) -> None:
+        if standing is Standing.STRANGER:
+            log.debug("cookie of session %s refused: wrong secret", record.id)
+            return
+        log.warning(
+            "session %s: a token was presented that a rotation replaced long ago; "
+            "somebody may have kept a copy of it",
+            record.id,
+        )
+        call_hook("on_token_reuse", self.options.on_token_reuse, record.id)
+
+    # -- writing -----------------------------------------------------------------------
+
+    def insert(self, record: Record, meta: Meta) -> Stored:
+        """Store a new session; raises ``VersionConflict`` where the id is taken."""
+        return self._save(record, meta, 0)
+
+    def update(self, record: Record, meta: Meta, *, expect: int) -> Stored:
+        """Store a session that is there with the version ``expect``."""
+        return self._save(record, meta, expect)
+
+    def _save(self, record: Record, meta: Meta, expect: int) -> Stored:
+        record = record._replace(
+            version=new_version(),
+            created=meta.created,
+            accessed=meta.accessed,
+            expires=meta.deadline(self.options, meta.accessed),
+            user=meta.user,
+        )
+        token = self.store.save(record, expect=expect)
+        if self.token_room is None:
+            return Stored(record._replace(lease=None), meta, Standing.CURRENT)
+        token = self._fitting(str(token), record)
+        return Stored(record._replace(token=token), meta, Standing.CURRENT)
+
+    def touch(self, stored: Stored, now: float) -> Stored:
+        """Move the idle clock; ``VersionConflict`` where the record is another now."""
+        meta = stored.meta._replace(accessed=max(now, stored.meta.accessed))
+        if not isinstance(self.store, Store):
+            return self._save(stored.record, meta, stored.record.version)
+        record = stored.record._replace(
+            accessed=meta.accessed, expires=meta.deadline(self.options, meta.accessed)
+        )
+        if not self.store.touch(record):
+            raise VersionConflict(record.id, None)
+        return Stored(record.bare(), meta, stored.standing)
+
+    def delete(self, key: Key) -> bool:
+        """End a session, whoever holds its lock; True if it was there."""
+        return self.store.delete(key)
+
+    def _fitting(self, token: str, record: Record) -> str:
+        """A token, unless no browser would keep it."""
+        room = self.token_room
+        assert room is not None
+        if len(token) <= room:
+            return token
+        limit = COOKIE_OCTETS * self.options.cookie_chunks
+        biggest = self.codec.biggest(self.codec.values(record.data))
+        raise SessionTooLarge(limit + len(token) - room, limit, biggest)
+
+
+def is_good(stored: Stored) -> bool:
+    """Whether the client may use the session."""
+    return stored.standing >= Standing.PREVIOUS
+
+
+def bare(stored: Stored) -> Stored:
+    """The same without a lease."""
+    return stored._replace(record=stored.record.bare())
+
+
+def new_version() -> int:
+    """63 random bits; 0 means that nothing is stored."""
+    return (int.from_bytes(os.urandom(8), "big") >> 1) or 1
+
+
+def call_hook(name: str, hook: Callable[..., object] | None, *facts: Any) -> None:
+    """Call a hook of the application, whose failure changes nothing."""
+    if hook is None:
+        return
+    try:
+        hook(*facts)
+    except Exception:
+        log.exception("the hook %s failed", name)

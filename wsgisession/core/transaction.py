@@ -1,0 +1,379 @@
+"""One request's way through the store: the first look, the lock, the one write.
+
+It carries out what ``outcome`` decides, and knows who waits, who merges and who is run
+again.  It knows neither HTTP nor any concrete store.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import (
+    ConfigurationError,
+    LockTimeout,
+    SessionConflict,
+    SessionEnded,
+    StoreError,
+    VersionConflict,
+)
+from ..record import Key, Record
+from .expiry import DEFAULT
+from .first_look import Found, Plan, look
+from .merge import WorkingCopy
+from .outcome import Action, State, decide
+from .repository import Repository, Stored, call_hook, is_good, log
+from .standing import Standing, Turn, judge
+from .work import Work
+
+OPTIONAL = frozenset((Action.ROTATE, Action.CONFIRM, Action.TOUCH))
+"""What the next request can do as well."""
+
+
+class ReplayNeeded(BaseException):
+    """What was read has changed, and the request can be run once more.
+
+    A message to the code that runs the application, never an error; it passes through the
+    application's ``except Exception``.
+    """
+
+    def __init__(self, keys: frozenset[str]) -> None:
+        super().__init__(sorted(keys))
+        self.keys = keys
+
+
+class Transaction:
+    """A session that has been looked at."""
+
+    __slots__ = ("_dropped", "_replay_due", "outage", "repository", "work")
+
+    def __init__(
+        self, repository: Repository, plan: Plan, found: Found | None = None
+    ) -> None:
+        self.repository = repository
+        self.outage: StoreError | None = None
+        self._replay_due: ReplayNeeded | None = None
+        self._dropped: SessionEnded | None = None
+        found = self._found(plan) if found is None else found
+        try:
+            self.work = Work(repository, plan, found)
+        except Exception:
+            if (stored := found.stored) is None:
+                raise
+            repository.is_corrupt(stored.record)
+            repository.unlock(stored.record)
+            self.work = Work(repository, plan, found._replace(stored=None))
+
+    def _found(self, plan: Plan) -> Found:
+        """Load what was presented, or lock and load it: one call of the store."""
+        if not plan.keys:
+            return Found()
+        try:
+            return look(self.repository, plan)
+        except StoreError as error:
+            if self.repository.options.on_store_error == "raise":
+                raise
+            log.error("the session store failed, serving an empty session: %r", error)
+            self.outage = error
+            return Found()
+
+    # -- the lock ----------------------------------------------------------------------
+
+    def lock(self, wait: float | None = None) -> None:
+        """Take the lock, and put what was written here on what is stored now."""
+        self._raise_replay_again()
+        if self.work.state is not State.STORED or self.work.locked:
+            return
+        if self.repository.locks is None:
+            raise ConfigurationError(
+                f"{type(self.repository.store).__name__} cannot lock; "
+                "locks need a store that can, on the server"
+            )
+        self._meet(self.repository.take(self.work.own_key, wait))
+
+    def unlock(self) -> None:
+        """Write what was changed, and let other requests in."""
+        self._raise_replay_again()
+        if self.work.has_changed():
+            self.save()
+        self.release()
+
+    def release(self) -> None:
+        """End our lease, once: one that cannot be ended now ends by itself."""
+        work = self.work
+        if work.stored is not None and work.locked:
+            record = work.stored.record
+            work.stored = work.stored._replace(record=record.bare())
+            self.repository.unlock(record)
+
+    def _meet(self, stored: Stored | None) -> None:
+        """Go on from a newer record, or find that the session has ended."""
+        work = self.work
+        assert work.stored is not None
+        if stored is None or not is_good(stored):
+            work.state, work.stored = State.ENDED, stored
+            return
+        if stored.record.version != work.stored.record.version:
+            try:
+                work.copy.rebase(stored.record.data)
+            except Exception:
+                self.repository.is_corrupt(stored.record)
+                self.repository.unlock(stored.record)
+                work.state, work.stored = State.ENDED, None
+                return
+            work.meta = work.meta.rebased(stored.meta, work.stored.meta)
+        work.stored = stored
+        if (keys := work.copy.conflicts()) and work.can_replay:
+            self._need_replay(keys)
+
+    # -- running again -----------------------------------------------------------------
+
+    def _need_replay(self, keys: frozenset[str]) -> None:
+        self.release()
+        self._replay_due = ReplayNeeded(keys)
+        raise self._replay_due
+
+    def _raise_replay_again(self) -> None:
+        """Nothing of this run counts any more, even where the application goes on."""
+        if self._replay_due is not None:
+            raise self._replay_due
+
+    # -- the end -----------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Settle the session by the table of ``outcome``; the lease ends in any case.
+
+        Raises ``ReplayNeeded`` where the request is to be run again.
+        """
+        self._raise_replay_again()
+        work, now = self.work, self.repository.now()
+        if work.meta.expiry != DEFAULT and work.meta.has_passed(
+            self.repository.options, now
+        ):
+            work.flush()
+        try:
+            if work.state is State.FLUSHED and not work.is_worth_storing():
+                self._end()
+            self._settle()
+        finally:
+            if work.locked:
+                self.release()
+
+    def save(self) -> None:
+        """Commit in the middle of the request, an empty new session too.
+
+        Raises ``SessionEnded`` where the session was ended by another request.
+        """
+        work = self.work
+        if work.state is State.ABSENT:
+            work.force()
+        self.commit()
+        if self._dropped is not None:
+            raise self._dropped
+        if work.stored is not None and (token := work.stored.record.token) is not None:
+            # What a token store keeps beside a record is known only to its load.
+            again = self.repository.find(Key(work.id, None, token))
+            if again is not None:
+                record = again.record._replace(token=token)
+                work.stored = work.stored._replace(record=record)
+
+    def roll_back(self) -> None:
+        """Drop what a failed request did, but for an end, which stands."""
+        try:
+            if self.work.state is State.FLUSHED:
+                self._end()
+        finally:
+            self.release()
+
+    def commit_late(self) -> None:
+        """Write what was changed after the headers have left, where no cookie is due."""
+        work = self.work
+        try:
+            if work.state is State.FLUSHED:
+                self._end()
+            elif work.state is State.STORED and work.has_changed():
+                self._settle()
+        finally:
+            self.release()
+
+    def _end(self) -> None:
+        """Delete what was ended here."""
+        work = self.work
+        assert work.stored is not None
+        key = Key(work.id)
+        work.take_another_id()
+        self.repository.delete(key)
+        self._end_rivals()
+
+    def _end_rivals(self) -> None:
+        """Of several sessions that a client presented at once, none is to stay."""
+        rivals, self.work.rivals = self.work.rivals, ()
+        for key in rivals:
+            self.repository.delete(key)
+
+    # -- the table ---------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Carry out what the table says, again after each conflict."""
+        began, is_first = time.monotonic(), True
+        while True:
+            facts = self.work.facts(self.repository.now(), is_first=is_first)
+            action = decide(facts)
+            try:
+                self._carry_out(action, is_first=is_first)
+                return
+            except VersionConflict as conflict:
+                if action in OPTIONAL:  # another request saved, and moved the clock
+                    return
+                self._overtaken(action, conflict.record)
+            is_first, waited = False, time.monotonic() - began
+            can_lock = self.repository.locks is not None
+            if not can_lock and waited > self.repository.options.lock_wait:
+                raise LockTimeout(self.work.id, waited)
+
+    def _carry_out(self, action: Action, *, is_first: bool) -> None:
+        match action:
+            case Action.INSERT:
+                self._insert()
+            case Action.SAVE:
+                self._save(is_first=is_first)
+            case Action.BEGIN_ANEW:
+                self._update(Turn.REGENERATE)
+                self._end_rivals()
+            case Action.LOG_IN_ANEW:
+                self._log_in_anew()
+            case Action.REPORT:
+                self._report()
+            case Action.ROTATE:
+                self._try(Turn.ROTATE)
+            case Action.CONFIRM:
+                self._try(Turn.NONE)
+            case Action.TOUCH:
+                self._touch()
+            case Action.UNLOCK | Action.NONE:
+                pass  # every end of a commit unlocks
+
+    def _overtaken(self, action: Action, record: Record | None) -> None:
+        """Another request was quicker: see what is there now, and go on from it."""
+        work = self.work
+        if work.stored is None:
+            work.take_another_id()
+            return
+        ours, key = work.stored.record, work.own_key
+        if self.repository.locks is not None:
+            work.stored = work.stored._replace(record=ours.bare())
+        opened = None
+        if record is not None:
+            standing = judge(record, key.proof, self.repository.now())
+            standing = max(standing, Standing.ENDED)
+            opened = self.repository.opened(record, standing, self.repository.now())
+        if action is Action.BEGIN_ANEW:
+            self._begin_elsewhere(ours, opened)
+        elif action is Action.LOG_IN_ANEW:
+            work.stored = opened
+        else:
+            self._meet(opened)
+            if work.state is State.STORED and self.repository.locks is not None:
+                # Bare retries do not end among many; with the lock the second does.
+                self.lock()
+
+    def _begin_elsewhere(self, ours: Record, now: Stored | None) -> None:
+        """A flushed session was saved or locked by another request: it ends all the
+        same, and what was written after the flush is not lost.
+        """
+        work = self.work
+        if now is not None and now.record.version == ours.version:
+            self._end()  # a foreign lease is in the way; an end waits for nobody
+            return
+        if now is not None and now.record.knows(work.presented):
+            work.stored = now
+            return
+        work.take_another_id()
+
+    # -- writing -----------------------------------------------------------------------
+
+    def _insert(self) -> None:
+        record, token = self.work.record(Turn.NONE, self.repository.now())
+        self.work.note(self.repository.insert(record, self.work.meta), token)
+        self._end_rivals()
+
+    def _save(self, *, is_first: bool) -> None:
+        self._decide_conflicts()
+        now = self.repository.now()
+        self._update(self.work.turn_at(now, is_first=is_first))
+
+    def _update(self, turn: Turn) -> None:
+        work = self.work
+        assert work.stored is not None
+        expect = work.stored.record.version
+        record, token = work.record(turn, self.repository.now())
+        work.note(self.repository.update(record, work.meta, expect=expect), token)
+
+    def _try(self, turn: Turn) -> None:
+        """Write what fails rather than waits."""
+        try:
+            self._update(turn)
+        except StoreError as error:
+            log.warning("session %s was read, not written: %r", self.work.id, error)
+
+    def _touch(self) -> None:
+        work = self.work
+        assert work.stored is not None
+        try:
+            now = self.repository.now()
+            work.note(self.repository.touch(work.stored, now), None)
+        except StoreError as error:
+            log.warning("session %s was read, not touched: %r", work.id, error)
+
+    def _log_in_anew(self) -> None:
+        """A proven login is never dropped because the session had ended."""
+        work, stored = self.work, self.work.stored
+        known = stored is not None and stored.record.knows(work.presented)
+        if known and stored is not None and stored.record.user == work.meta.user:
+            # The user clicked twice: both clicks lead to the session of the first.
+            work.copy.rebase(stored.record.data)
+            work.copy.keep_ours()
+            self._update(Turn.AGAIN)
+            return
+        log.warning(
+            "session %s had ended when %r logged in; the login begins a new session",
+            work.id,
+            work.meta.user,
+        )
+        written, work.copy = work.copy.written(), WorkingCopy(self.repository.codec)
+        for key, value in written.items():
+            work.copy.set(key, value)
+        work.take_another_id()
+        self._insert()
+
+    # -- conflicts ---------------------------------------------------------------------
+
+    def _decide_conflicts(self) -> None:
+        """What to do about keys that were read here and changed by another request."""
+        work, on_conflict = self.work, self.repository.options.on_conflict
+        keys = work.copy.conflicts()
+        if not keys:
+            return
+        if work.can_replay:
+            self._need_replay(keys)
+        if on_conflict == "raise":
+            raise SessionConflict(work.id, keys)
+        if callable(on_conflict):
+            work.copy.accept(on_conflict(work.copy.conflict(work.id)))
+            return
+        log.warning(
+            "session %s: another request changed %s, which this request had read; it "
+            "could be neither locked nor run again, so what it made of them was written. "
+            "Changes of the other request that were overwritten: %s",
+            work.id,
+            ", ".join(sorted(keys)),
+            ", ".join(sorted(work.copy.overwritten())) or "none",
+        )
+        work.copy.keep_ours()
+
+    def _report(self) -> None:
+        """What was written is dropped, because a save must not undo an end."""
+        if self._dropped is None:
+            self._dropped = SessionEnded(self.work.id)
+            log.info("%s; its changes were dropped", self._dropped)
+            hook = self.repository.options.on_ended
+            call_hook("on_ended", hook, self._dropped)

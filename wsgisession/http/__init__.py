@@ -1,0 +1,1 @@
+"""Headers in, headers out: what of HTTP a session needs.  Private."""

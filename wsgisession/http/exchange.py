@@ -1,0 +1,226 @@
+"""One request's session, for the code that answers the request; without WSGI's callables.
+
+It decides from the environ who takes the lock and who may be run again, settles the
+session before the headers leave, and writes what the client and the caches must know.
+What happens to the session is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+
+from ..core.access import Access
+from ..core.first_look import Plan, never
+from ..core.outcome import Cookie
+from ..errors import LockTimeout, SessionError, StoreError
+from ..session import Session
+from . import caching
+
+if TYPE_CHECKING:
+    from ..manager import SessionManager
+
+log = logging.getLogger("wsgisession")
+
+Environ: TypeAlias = dict[str, Any]
+Headers: TypeAlias = list[tuple[str, str]]
+
+SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+"""Methods that change nothing by their meaning (RFC 9110 9.2.1)."""
+
+REPLAY_KEY = "wsgisession.replay"
+"""True in the environ of a second run."""
+
+# The answer of an OAuth or OpenID provider (RFC 6749 4.1.2): it comes by GET, and its
+# code is good for one use.
+_OAUTH = re.compile(r"(?:^|&)(?:code|error|oauth_token)=")
+_OAUTH_STATE = re.compile(r"(?:^|&)(?:state|oauth_verifier)=")
+_LOOPBACK = re.compile(
+    r"(?:.+\.)?localhost|127\.\d+\.\d+\.\d+|\[?::1\]?", re.IGNORECASE
+)
+
+
+class Exchange:
+    """The session of one request, from the environ to the headers of the answer.
+
+    Call ``settle`` before the headers leave, ``fail`` where there is no answer of the
+    application, and ``finish`` at the very end.
+    """
+
+    __slots__ = ("_access", "_answer", "_environ", "_manager", "session")
+
+    def __init__(self, manager: SessionManager, environ: Environ) -> None:
+        self._manager = manager
+        self._environ = environ
+        self._answer: tuple[str, Headers] | None = None
+        self._access = Access(manager.repository, self._plan)
+        self.session = Session(self._access)
+
+    # -- how the request is treated ----------------------------------------------------
+
+    def _plan(self) -> Plan:
+        environ, manager = self._environ, self._manager
+        values = manager.cookies.values(environ.get("HTTP_COOKIE"))
+        is_safe = environ["REQUEST_METHOD"] in SAFE
+        is_second = environ.get(REPLAY_KEY) is True
+        return Plan(
+            manager.recognised(values) if values else (),
+            is_second or self._locks(is_safe),
+            self._can_replay if values and is_safe and not is_second else never,
+            bool(values),
+            is_safe or bool(values) or not self._is_foreign(),
+        )
+
+    def _locks(self, is_safe: bool) -> bool:
+        locking = self._manager.options.locking
+        if locking == "auto":
+            return not is_safe or is_oauth_answer(self._environ)
+        return (
+            bool(locking(self._environ)) if callable(locking) else locking == "always"
+        )
+
+    def _can_replay(self) -> bool:
+        environ = self._environ
+        return (
+            self._manager.options.replay
+            and not has_body(environ)
+            and not is_oauth_answer(environ)
+            and comes_from_this_site(environ)
+            and (self._answer is None or can_be_repeated(*self._answer))
+        )
+
+    def _is_foreign(self) -> bool:
+        """Whether a post came from another site, and so without our cookie.
+
+        Such a post (a payment, SAML) must not begin a session: its new cookie would take
+        the place of the one that the browser holds and did not send.
+        """
+        options = self._manager.options
+        return (
+            self._environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"
+            and options.cookie_samesite in ("Lax", "Strict")
+            and not options.cross_site_posts
+        )
+
+    # -- the answer --------------------------------------------------------------------
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the application has looked at the session."""
+        return self._access.transaction is not None
+
+    @property
+    def failure(self) -> StoreError | LockTimeout | None:
+        """What the application was told by the store, and may have swallowed."""
+        return self._access.failure
+
+    def settle(self, status: str, headers: Headers) -> Headers:
+        """Commit or roll back, and return the headers that are to leave.
+
+        Raises ``ReplayNeeded`` where the request is to be run again, and whatever keeps
+        the session from being saved; then nothing has left.
+        """
+        access, options = self._access, self._manager.options
+        if access.transaction is None and not options.save_every_request:
+            access.leave()
+            return headers
+        self._answer = status, headers
+        if status.startswith("5") and not options.save_on_error:
+            access.roll_back()
+        else:
+            access.commit()
+        headers = self._told(headers)
+        access.leave()
+        return headers
+
+    def _told(self, headers: Headers) -> Headers:
+        transaction = self._access.transaction
+        if transaction is None:
+            return headers
+        work, cookies = transaction.work, self._manager.cookies
+        if work.is_kept_back:
+            self._manager.warn_of_foreign_post(self._environ.get("PATH_INFO", ""))
+        cookie, environ = work.cookie(), self._environ
+        if cookie is Cookie.KEEP:
+            return caching.vary_on_cookie(headers)
+        lines = []
+        if work.presented_several:
+            lines += cookies.heal(environ)
+        if cookie is Cookie.EXPIRE:
+            lines += cookies.expire(environ)
+        elif (token := work.token) is not None:
+            options, now = self._manager.options, transaction.repository.now()
+            max_age = work.meta.max_age(options, now)
+            value = self._manager.tokens.issue(token)
+            lines += cookies.set(environ, value, max_age=max_age)
+        headers = caching.keep_private(caching.vary_on_cookie(headers))
+        return [*headers, *(("Set-Cookie", line) for line in lines)]
+
+    def fail(self, error: BaseException) -> None:
+        """Leave the session as a failed request leaves it."""
+        keep = self._manager.options.save_on_error and isinstance(error, Exception)
+        try:
+            if keep:
+                self._access.commit_late()
+            else:
+                self._access.roll_back()
+        except SessionError:
+            # The first error is on its way already; the lease ends by itself.
+            log.exception("a session could not be released")
+        self._access.close()
+
+    def close(self) -> None:
+        """The request is over, and nothing more is written."""
+        self._access.close()
+
+    def finish(self) -> None:
+        """The body has been sent: write what was changed since the headers left."""
+        try:
+            self._access.commit_late()
+        finally:
+            self._access.close()
+
+
+def has_body(environ: Mapping[str, Any]) -> bool:
+    """Whether a request brings a body, which can be read once only."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    return length != "0" or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def is_oauth_answer(environ: Mapping[str, Any]) -> bool:
+    """Whether a request is the answer of an OAuth or OpenID provider."""
+    query = environ.get("QUERY_STRING") or ""
+    return bool(
+        query and _OAUTH_STATE.search(query) is not None and _OAUTH.search(query)
+    )
+
+
+def comes_from_this_site(environ: Mapping[str, Any]) -> bool:
+    """Whether a page of this site made the request.
+
+    Payment returns, links in mails and one-time downloads come from outside, and the
+    browser says so (Fetch Metadata).  Over plain http it says nothing: then the referer
+    has to be ours, or the host a loopback one.  The schemes are not compared, because a
+    proxy may have ended TLS.
+    """
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site is not None:
+        return bool(site == "same-origin")
+    host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME") or ""
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if _LOOPBACK.fullmatch(name):
+        return True
+    try:
+        return bool(urlsplit(environ.get("HTTP_REFERER") or "").netloc == host != "")
+    except ValueError:
+        return False
+
+
+def can_be_repeated(status: str, headers: Headers) -> bool:
+    """A GET that redirects is an action, and a download may be good for one use."""
+    if not status.startswith("200"):
+        return False
+    return not any(name.lower() == "content-disposition" for name, _ in headers)
