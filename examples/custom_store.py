@@ -16,9 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from wsgisession.errors import VersionConflict
-from wsgisession.record import Key, Record
-from wsgisession.store import Capabilities
+from wsgisession import Capabilities, Key, Record, VersionConflict
 
 
 class DictStore:
@@ -27,11 +25,11 @@ class DictStore:
     capabilities = Capabilities(lists=True)
 
     def __init__(self) -> None:
-        self._records: dict[str, Record] = {}
+        self._kept: dict[str, Record] = {}
         self._mutex = threading.Lock()
 
     def load(self, key: Key) -> Record | None:
-        record = self._records.get(key.id)
+        record = self._kept.get(key.id)
         return record if record and record.expires > time.time() else None
 
     def save(self, record: Record, *, expect: int) -> None:
@@ -39,36 +37,30 @@ class DictStore:
             current = self.load(Key(record.id))
             if (current.version if current else 0) != expect:
                 raise VersionConflict(record.id, current)
-            self._records[record.id] = record.bare()
+            self._kept[record.id] = record.bare()
 
     def touch(self, record: Record) -> bool:
         with self._mutex:
-            current = self.load(Key(record.id))
-            if current is None or current.version != record.version:
+            old = self.load(Key(record.id))
+            if old is None or old.version != record.version:
                 return False
-            self._records[record.id] = current._replace(
-                accessed=max(current.accessed, record.accessed),
-                expires=max(current.expires, record.expires),
-            )
+            new = old._replace(accessed=max(old.accessed, record.accessed))
+            self._kept[new.id] = new._replace(expires=max(old.expires, record.expires))
             return True
 
     def delete(self, key: Key, *, user: str | None = None) -> bool:
         with self._mutex:
-            current = self.load(key)
-            if current is None or user not in (None, current.user):
-                return False
-            del self._records[key.id]
-            return True
+            old = self.load(key)
+            is_meant = old is not None and user in (None, old.user)
+            return is_meant and self._kept.pop(key.id) is old
 
     def records(self, *, user: str | None = None) -> Iterator[Record]:
-        for id in list(self._records):  # the caller may delete while it iterates
-            record = self.load(Key(id))
-            if record and user in (None, record.user):
-                yield record
+        seen = list(self._kept.values())  # the caller may delete while it iterates
+        return (r for r in seen if r.expires > time.time() and user in (None, r.user))
 
     def delete_expired(self, *, batch: int) -> int:
         with self._mutex:
-            late = [id for id in self._records if not self.load(Key(id))][:batch]
+            late = [id for id in self._kept if not self.load(Key(id))][:batch]
             for id in late:
-                del self._records[id]
-        return len(late)
+                del self._kept[id]
+            return len(late)

@@ -20,40 +20,43 @@ PACKAGE = "wsgisession"
 ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
-    1: "errors record secret options",
-    2: "store serializers sealing cookies caching tokens expiry envelope merge",
-    3: "backend transaction session stores stores.* testing",
-    4: "manager",
-    5: "middleware integrations integrations.*",
-    6: "__init__ __main__ cli demo",
+    1: "errors record crypto crypto.secret",
+    2: "store serializers settings options crypto.*",
+    3: "core core.* stores stores.* testing testing.* http http.cookies http.caching",
+    4: "session",
+    5: "manager",
+    6: "http.exchange",
+    7: "middleware",
+    8: "integrations integrations.*",
+    9: "__init__ __main__ cli cli.* demo demo.*",
 }
 """Who may know whom: a file knows files of its own floor and of those below."""
 
+SHOP = 9
+"""The floor of what is built on top, with whatever it needs."""
+
 EXTERNAL = {
     "serializers": {"msgspec"},
-    "tokens": {"itsdangerous"},
-    "sealing": {"itsdangerous", "cryptography"},
-    "cookies": {"webob"},
+    "settings": {"typing_extensions"},
+    "options": {"typing_extensions"},
+    "crypto": {"itsdangerous", "cryptography"},
+    "http.cookies": {"webob"},
     "middleware": {"webob"},
     "testing": {"pytest"},
-    "stores._leases": {"filelock"},
     "stores.file": {"filelock"},
     "stores.redis": {"redis"},
-    "stores._redis_servers": {"redis"},
-    "stores._sql_engines": {"sqlalchemy"},
-    "stores._sql_statements": {"sqlalchemy"},
     "stores.sqlalchemy": {"sqlalchemy"},
     "integrations.flask": {"flask", "werkzeug"},
     "integrations.pyramid": {"pyramid", "zope", "webob"},
     "integrations.bottle": {"bottle"},
     "integrations.django": {"django"},
 }
-"""Whose code beyond the standard library a file may import."""
+"""Whose code beyond the standard library a file or a folder may import."""
 
 SEALED = ("stores.cookie", "stores.sealed")
 """The stores that know seals."""
 
-WEB = ("wsgiref", "http", "webob", "urllib.request")
+WEB = ("wsgiref", "http.", "webob", "urllib.request")
 PICKLES = ("pickle", "_pickle", "cPickle", "marshal", "shelve", "copyreg", "dill")
 PICKLES += ("cloudpickle", "jsonpickle", "joblib")
 MUTABLE = ("dict", "list", "set", "bytearray", "defaultdict", "deque", "OrderedDict")
@@ -135,9 +138,17 @@ def floor(module: str) -> int | None:
     return None
 
 
-def is_store(module: str) -> bool:
-    """Whether a file is a store, or one of the private halves of one."""
-    return module.startswith("stores.")
+def store_of(module: str) -> str | None:
+    """The store that a file belongs to: ``stores.file`` for ``stores.file.disk``."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "stores" and len(parts) > 1 else None
+
+
+def folders(module: str) -> Iterator[str]:
+    """A module and the folders around it."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        yield ".".join(parts[:length])
 
 
 # -- the rules: each gives a sentence for every breach -----------------------------------
@@ -174,34 +185,28 @@ def there_is_no_circle(sources: Sources) -> Iterator[str]:
 
 def a_store_knows_records_and_its_driver(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if not is_store(each.who) or not each.ours:
+        store = store_of(each.who)
+        if store is None or not each.ours:
             continue
-        private = each.what.startswith("stores._")
         known = each.what in ("record", "errors", "store")
-        sealing = each.what == "sealing" and each.who in SEALED
-        if not (known or private or sealing):
+        seals = each.what.startswith("crypto") and store in SEALED
+        if not (known or seals or store_of(each.what) == store):
             yield f"the store {each.who} imports {each.what}"
 
 
-def private_halves_belong_to_one_store(sources: Sources) -> Iterator[str]:
-    users: dict[str, set[str]] = {}
+def only_a_store_knows_its_halves(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if each.ours and each.what.startswith("stores._"):
-            if not is_store(each.who):
-                yield f"{each.who} imports {each.what}, which is a store's own"
-            elif not each.who.startswith("stores._"):
-                users.setdefault(each.what, set()).add(each.who)
-    for half, stores in users.items():
-        if len(stores) > 1:
-            yield f"{half} is shared by {', '.join(sorted(stores))}"
+        store = store_of(each.what)
+        if each.ours and store and each.what != store and store_of(each.who) != store:
+            yield f"{each.who} imports {each.what}, which is a store's own"
 
 
 def a_session_knows_neither_http_nor_a_store(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if each.who in ("session", "transaction", "backend"):
+        if each.who == "session" or each.who.startswith("core"):
             web = not each.ours and each.what.startswith(WEB)
-            ours = each.what in ("cookies", "caching", "middleware")
-            if web or (each.ours and (ours or each.what.startswith("stores"))):
+            ours = each.what.startswith(("http", "middleware", "stores"))
+            if web or (each.ours and ours):
                 yield f"{each.who} imports {each.what}"
 
 
@@ -209,9 +214,15 @@ def a_manager_knows_no_wsgi(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
         if each.who == "manager":
             web = not each.ours and each.what.startswith(WEB)
-            ours = each.what in ("middleware", "caching") or is_store(each.what)
+            ours = each.what in ("middleware", "http.caching") or store_of(each.what)
             if web or (each.ours and ours):
                 yield f"manager imports {each.what}"
+
+
+def an_exchange_knows_no_wsgi_callables(sources: Sources) -> Iterator[str]:
+    for each in arrows(sources):
+        if each.who == "http.exchange" and each.what.startswith(("wsgiref", "webob")):
+            yield f"{each.who} imports {each.what}"
 
 
 def an_integration_knows_no_store(sources: Sources) -> Iterator[str]:
@@ -225,9 +236,9 @@ def an_integration_knows_no_store(sources: Sources) -> Iterator[str]:
 def others_code_stays_where_it_belongs(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
         top = each.what.partition(".")[0]
-        if each.ours or top in sys.stdlib_module_names or floor(each.who) == 6:
+        if each.ours or top in sys.stdlib_module_names or floor(each.who) == SHOP:
             continue
-        if top not in EXTERNAL.get(each.who, set()):
+        if not any(top in EXTERNAL.get(name, ()) for name in folders(each.who)):
             yield f"{each.who} imports {each.what}"
 
 
@@ -347,9 +358,10 @@ RULES: list[Callable[[Sources], Iterator[str]]] = [
     arrows_point_down,
     there_is_no_circle,
     a_store_knows_records_and_its_driver,
-    private_halves_belong_to_one_store,
+    only_a_store_knows_its_halves,
     a_session_knows_neither_http_nor_a_store,
     a_manager_knows_no_wsgi,
+    an_exchange_knows_no_wsgi_callables,
     an_integration_knows_no_store,
     others_code_stays_where_it_belongs,
     nobody_pickles,
@@ -374,16 +386,25 @@ SOUND: Sources = {
     ),
     "record": "import hashlib\nNAMES = {'a': 1}\nPAIRS = [1]",
     "store": "from .record import R",
-    "tokens": "from itsdangerous import Signer\nfrom . import record",
-    "session": "from .store import S\ndef f():\n names = {}\n names['a'] = 1",
+    "crypto": "",
+    "crypto.tokens": "from itsdangerous import Signer\nfrom ..record import R",
+    "core": "",
+    "core.work": "from ..store import S",
+    "session": "from .core.work import W\ndef f():\n names = {}\n names['a'] = 1",
     "stores": "from ..errors import E\nfrom importlib import import_module",
-    "stores._disk": "from ..errors import E",
-    "stores.file": "from . import _disk\nfrom ..record import R\nimport filelock",
-    "stores.redis": "from ..record import R\nimport redis.backoff",
-    "manager": "from . import tokens\nfrom .stores import choose",
-    "middleware": "from .manager import M\nfrom webob import exc",
+    "stores.file": "from .disk import d\nfrom ...record import R",
+    "stores.file.disk": "from ...errors import E\nimport filelock",
+    "stores.redis": "from ...record import R\nimport redis.backoff",
+    "stores.redis.servers": "",
+    "stores.sealed": "from ..crypto import tokens",
+    "http": "",
+    "http.cookies": "from webob import cookies",
+    "manager": "from .crypto import tokens\nfrom .stores import choose",
+    "http.exchange": "from ..manager import M\nfrom . import cookies",
+    "middleware": "from .http.exchange import X\nfrom webob import exc",
+    "integrations": "",
     "integrations.flask": "import flask\nfrom ..middleware import M",
-    "cli": "import argparse\ndef main():\n from . import demo",
+    "cli": "import argparse\ndef main():\n from .. import demo",
     "demo": "from wsgiref.simple_server import make_server",
 }
 
@@ -396,27 +417,39 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     (arrows_point_down, {"record": "import wsgisession.manager"}),
     (arrows_point_down, {"record": "def f():\n from .manager import M"}),
     (arrows_point_down, {"session": "from . import M"}),
-    (arrows_point_down, {"stores.file": "from ..middleware import M"}),
+    (arrows_point_down, {"stores.file": "from ...middleware import M"}),
+    (arrows_point_down, {"core.work": "from ..session import S"}),
+    (arrows_point_down, {"session": "from .manager import M"}),
+    (arrows_point_down, {"manager": "from .http.exchange import X"}),
+    (arrows_point_down, {"http.exchange": "from ..middleware import M"}),
+    (arrows_point_down, {"middleware": "from .integrations.flask import F"}),
     (
         arrows_point_down,
         {"store": "import typing\nif typing.TYPE_CHECKING:\n from . import session"},
     ),
     (there_is_no_circle, {"record": "from .errors import E"}),
-    (there_is_no_circle, {"record": "def f():\n from . import tokens"}),
+    (there_is_no_circle, {"record": "def f():\n from .crypto import tokens"}),
     (
         there_is_no_circle,
-        {"stores": "from .file import F", "stores._disk": "from . import X"},
+        {"stores": "from .file import F", "stores.file.disk": "from .. import X"},
     ),
-    (a_store_knows_records_and_its_driver, {"stores.file": "from ..session import S"}),
-    (a_store_knows_records_and_its_driver, {"stores.file": "from .redis import R"}),
-    (a_store_knows_records_and_its_driver, {"stores.file": "from . import redis"}),
-    (a_store_knows_records_and_its_driver, {"stores.file": "from . import choose"}),
     (
         a_store_knows_records_and_its_driver,
-        {"stores._disk": "from ..options import O", "options": ""},
+        {"stores.file": "from ...session import S"},
     ),
-    (private_halves_belong_to_one_store, {"stores.redis": "from ._disk import d"}),
-    (private_halves_belong_to_one_store, {"manager": "from .stores._disk import d"}),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from ..redis import R"}),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from .. import redis"}),
+    (a_store_knows_records_and_its_driver, {"stores.file": "from .. import choose"}),
+    (
+        a_store_knows_records_and_its_driver,
+        {"stores.file": "from ...crypto.tokens import T"},
+    ),
+    (
+        a_store_knows_records_and_its_driver,
+        {"stores.file.disk": "from ...options import O", "options": ""},
+    ),
+    (only_a_store_knows_its_halves, {"stores.redis": "from ..file.disk import d"}),
+    (only_a_store_knows_its_halves, {"manager": "from .stores.file.disk import d"}),
     (a_session_knows_neither_http_nor_a_store, {"session": "import wsgiref.util"}),
     (a_session_knows_neither_http_nor_a_store, {"session": "from webob import exc"}),
     (
@@ -425,15 +458,16 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     ),
     (
         a_session_knows_neither_http_nor_a_store,
-        {"session": "from .stores.file import F"},
+        {"core.work": "from ..stores.file import F"},
     ),
     (
         a_session_knows_neither_http_nor_a_store,
-        {"transaction": "def f():\n from . import cookies", "cookies": ""},
+        {"core.work": "def f():\n from ..http import cookies"},
     ),
     (a_manager_knows_no_wsgi, {"manager": "from wsgiref.types import WSGIEnvironment"}),
     (a_manager_knows_no_wsgi, {"manager": "from .middleware import M"}),
     (a_manager_knows_no_wsgi, {"manager": "from .stores.file import F"}),
+    (an_exchange_knows_no_wsgi_callables, {"http.exchange": "import wsgiref.headers"}),
     (
         an_integration_knows_no_store,
         {"integrations.flask": "from ..stores import choose"},
@@ -451,9 +485,9 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     (nobody_pickles, {"stores.file": "import shelve as kept"}),
     (
         nobody_reads_with_http_cookies,
-        {"cookies": "from http.cookies import SimpleCookie"},
+        {"http.cookies": "from http.cookies import SimpleCookie"},
     ),
-    (nobody_reads_with_http_cookies, {"cookies": "from http import cookies"}),
+    (nobody_reads_with_http_cookies, {"http.cookies": "from http import cookies"}),
     (
         nothing_is_kept_for_a_thread,
         {"session": "import threading\nx = threading.local()"},
@@ -515,8 +549,8 @@ class TestTheControls:
         sources = package(ROOT)
         assert {"__init__", "session", "stores", "stores.file"} <= set(sources)
         ours = [each for each in arrows(sources) if each.ours]
-        assert Arrow("middleware", "manager", ours=True) in ours
-        assert Arrow("stores.file", "stores._disk", ours=True) in ours
+        assert Arrow("middleware", "http.exchange", ours=True) in ours
+        assert Arrow("stores.file", "stores.file.store", ours=True) in ours
         assert Arrow("errors", "record", ours=True) in ours
         assert not any(
             each.what == "__init__" for each in ours if each.who != "__main__"

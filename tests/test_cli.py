@@ -193,15 +193,30 @@ def test_an_error_in_a_file_shows_no_secret(
 
 
 def test_an_outage_is_one_line_and_another_status(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A store that fails ends the command with 1, so that a job can tell."""
-    (folder / "records").rename(folder / "away")
-    (folder / "records").write_bytes(b"")
-    assert main(["cleanup", "--url", folder.as_uri()]) == 1
+    (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
+    assert main(["cleanup", "--url", f"sqlite:///{tmp_path / 'broken.db'}"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("wsgisession: ")
     assert said.count("\n") == 1
+
+
+def test_pitfall_a_mistyped_place_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a folder nor a database is made, in which nothing could be found."""
+    gone = tmp_path / "gone"
+    config = ini(tmp_path / "s.ini", f"[session]\nsession.data_dir = {gone}\n")
+    for where in (
+        ("--url", gone.as_uri()),
+        ("--url", f"sqlite:///{gone}"),
+        ("--url", f"sqlite+pysqlite:///{gone}?timeout=5"),
+        ("--config", config),
+    ):
+        assert f"no sessions at {gone}:" in refused(capsys, "cleanup", *where)
+        assert not gone.exists()
 
 
 @pytest.mark.parametrize("command", ["cleanup", "init"])

@@ -44,8 +44,8 @@ class Options:
     """All that may be chosen, whatever the store.
 
     Durations are seconds, ``timedelta`` or text such as ``"30m"``; text is accepted for
-    every option, so that all of them may come from an ``.ini`` file.  ``Settings`` says
-    what may be given for each; the attributes hold it in one form.
+    every option but the hooks, so that it may come from an ``.ini`` file.  ``Settings``
+    says what may be given for each; the attributes hold it in one form.
 
     Raises ``ConfigurationError`` for what is unknown, wrong or contradictory.
     """
@@ -173,8 +173,8 @@ class Options:
         default_factory=JSONSerializer, metadata={"read": read.serializer}
     )
     """"json" (the default), or an object with ``dumps(dict) -> bytes or str`` and
-    ``loads``, its class, or the dotted path of either.  With pickle, whoever can write
-    to the store can run code in the application."""
+    ``loads``, its class, or the dotted path of either.  With pickle, who can write to the
+    store can run code in the application."""
 
     max_size: int = _option(1024 * 1024, read.whole(1024))
     """Octets that an encoded session may take."""

@@ -94,7 +94,7 @@ class Record(NamedTuple):
 
     def bare(self, *, lease: object | None = None) -> Record:
         """The record without what is never stored, but for a lease on it."""
-        return self._replace(lease=lease, token=None)
+        return Record(*self[:11], lease)
 
     def __repr__(self) -> str:
         return (

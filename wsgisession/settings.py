@@ -2,7 +2,7 @@
 
 This file knows neither defaults nor sessions and does no I/O.  A reader is given the
 name of an option and a value, returns the value in its one form, and raises
-``ConfigurationError`` for what it does not take.  Every reader takes text, so that each
+``ConfigurationError`` for what it does not take.  Readers take text too, so that an
 option may come from an ``.ini`` file.
 """
 

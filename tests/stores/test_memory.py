@@ -52,13 +52,13 @@ def taken(store: MemoryStore, given: Record, *, lease: float = 60.0) -> Record:
 class Line:
     """Requests that wait for the lock of one session, and the order they got it in."""
 
-    def __init__(self, store: MemoryStore, given: Record) -> None:
-        self.store, self.given = store, given
+    def __init__(self, store: MemoryStore, given: Record, *, ahead: int = 0) -> None:
+        self.store, self.given, self.ahead = store, given, ahead
         self.served: list[int] = []
         self.threads: list[threading.Thread] = []
 
     def join(self) -> None:
-        """One more, and return when it stands in the line."""
+        """One more, and return when it waits; the lock must be taken."""
         number = len(self.threads)
 
         def wait() -> None:
@@ -66,18 +66,18 @@ class Line:
             self.served.append(number)
             self.store.unlock(mine)
 
-        thread = threading.Thread(target=wait)
-        thread.start()
-        self.threads.append(thread)
-        # As many wait as have come: one who may only join a shorter line is refused.
+        self.threads.append(threading.Thread(target=wait))
+        self.threads[-1].start()
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            try:
-                self.store.lock(key(self.given), wait=0, lease=1, waiters=number + 1)
-            except LockTimeout as error:
-                if error.waiters == number + 1:
-                    return
-        raise AssertionError("nobody joined the line")
+        while self.waiting() < self.ahead + number + 1:
+            assert time.monotonic() < until
+
+    def waiting(self) -> int:
+        """How many wait if the line is complete, else 0."""
+        limit = self.ahead + len(self.threads)
+        with pytest.raises(LockTimeout) as caught:
+            self.store.lock(key(self.given), wait=0, lease=1, waiters=limit)
+        return caught.value.waiters or 0
 
     def served_all(self) -> list[int]:
         for thread in self.threads:
@@ -89,16 +89,18 @@ class TestFairness:
     """No request is overtaken by one that came later."""
 
     @pytest.mark.parametrize("how", ["unlock", "run out"])
-    def test_the_lock_is_given_in_order(self, how: str) -> None:
+    def test_the_lock_is_given_in_order(self, clock: Clock, how: str) -> None:
         """Twelve wait, and are served as they came, however the lease ended."""
-        store, given = MemoryStore(), record()
+        store, given = MemoryStore(), record(expires=clock.now + 3600)
         store.save(given, expect=0)
-        mine = taken(store, given, lease=60.0 if how == "unlock" else 1.0)
+        mine = taken(store, given, lease=0.5)
         line = Line(store, given)
         for _ in range(12):
             line.join()
         if how == "unlock":
             store.unlock(mine)
+        else:
+            clock.now += 1
         assert line.served_all() == list(range(12))
 
     def test_one_that_comes_now_stands_behind(self, clock: Clock) -> None:
@@ -114,20 +116,20 @@ class TestFairness:
         store.unlock(mine)
         assert line.served_all() == [0]
 
-    def test_one_that_gives_up_lets_the_next_move_up(self) -> None:
+    def test_one_that_gives_up_lets_the_next_move_up(self, clock: Clock) -> None:
         """The new first of the queue notices when the lease runs out."""
-        store, given = MemoryStore(), record()
+        store, given = MemoryStore(), record(expires=clock.now + 3600)
         store.save(given, expect=0)
-        taken(store, given, lease=1.0)
+        taken(store, given, lease=0.5)
         with ThreadPoolExecutor(1) as pool:
             impatient = pool.submit(
-                store.lock, key(given), wait=0.3, lease=60, waiters=50
+                store.lock, key(given), wait=2, lease=60, waiters=50
             )
-            time.sleep(0.1)
-            line = Line(store, given)
+            line = Line(store, given, ahead=1)
             line.join()
             with pytest.raises(LockTimeout):
                 impatient.result(PATIENCE)
+        clock.now += 1
         assert line.served_all() == [0]
 
     def test_those_that_cannot_have_it_hold_nobody_up(self) -> None:

@@ -7,11 +7,12 @@ command needs before that command runs.
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from configparser import ConfigParser, Error, InterpolationError
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any
 
 from ..errors import ConfigurationError, SessionError
 from ..manager import SessionManager
+from ..options import flatten
 from ..record import Key
+from ..stores import choose
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -88,6 +91,11 @@ def _add_store(parser: ArgumentParser) -> None:
 
 
 def _manager(arguments: Namespace) -> SessionManager:
+    return SessionManager.from_config(_chosen(arguments))
+
+
+def _chosen(arguments: Namespace) -> dict[str, Any]:
+    """The settings that the arguments name, by their bare names."""
     if arguments.url is None and arguments.config is None:
         raise ConfigurationError("which sessions? Give --url or --config.")
     if arguments.section is not None and arguments.config is None:
@@ -95,8 +103,7 @@ def _manager(arguments: Namespace) -> SessionManager:
     settings = {}
     if arguments.config is not None:
         settings = _settings(arguments.config, arguments.section)
-    code = {} if arguments.url is None else {"url": arguments.url}
-    return SessionManager.from_config(settings, **code)
+    return flatten(settings, {} if arguments.url is None else {"url": arguments.url})
 
 
 def _settings(path: Path, section: str | None) -> dict[str, str]:
@@ -186,10 +193,25 @@ def _reach(manager: SessionManager) -> None:
 
     A store that forgets by itself is not asked otherwise, and success would be reported.
     """
-    manager.store.load(Key("0" * 32))
+    manager.store.load(Key("0" * 32, token=""))
+
+
+def _refuse_mistyped(settings: Mapping[str, Any]) -> None:
+    """Raise ``ConfigurationError`` for a folder or a database file that is not there.
+
+    The store would make it, find nothing in it, and success would be reported.
+    """
+    chosen = {**settings, **choose(settings).from_url}
+    file = re.fullmatch(
+        r"sqlite(?:\+\w+)?:///((?!file:|:memory:)[^?]+).*", str(chosen.get("url"))
+    )
+    place = file[1] if file else chosen.get("data_dir")
+    if place is not None and not Path(place).expanduser().exists():
+        raise ConfigurationError(f"there are no sessions at {place}: nothing is there")
 
 
 def _cleanup(arguments: Namespace) -> None:
+    _refuse_mistyped(_chosen(arguments))
     manager, began = _manager(arguments), time.monotonic()
     _reach(manager)
 

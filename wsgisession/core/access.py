@@ -240,9 +240,17 @@ class Access:
             self.transaction.commit_late()
 
     def close(self) -> None:
-        """The request is over; a lock that is still held goes without a save."""
+        """The request is over; a lock that is still held goes without a save.
+
+        What planned the request knows the environ, and the environ the session: that is
+        let go, so that no request leaves work for the garbage collector.
+        """
         was_closed, self._is_closed = self._is_closed, True
         self._is_sent, self._locks_again = True, False
+        self._plan = Plan
         transaction = self.transaction
-        if transaction is not None and not was_closed and transaction.work.locked:
+        if transaction is None or was_closed:
+            return
+        transaction.work.plan = Plan()
+        if transaction.work.locked:
             transaction.release()

@@ -69,6 +69,10 @@ class Meta(NamedTuple):
     sent: float | None = None
     """When the cookie was last sent, where the session has no absolute end."""
 
+    def used(self, now: float) -> Meta:
+        """The same after a use; the idle clock moves only forward."""
+        return Meta(self.created, max(now, self.accessed), *self[2:])
+
     def deadline(self, options: Options, accessed: float) -> float:
         """The moment from which the session is over, by the clock that strikes first."""
         if self.expiry.until is not None:
@@ -94,8 +98,8 @@ class Meta(NamedTuple):
         """
         if self.expiry.until is not None or options.touch_interval is None:
             return False
-        limit = min(options.touch_interval, self._idle(options) / 10)
-        return now - self.accessed >= limit
+        late = now - self.accessed
+        return late >= options.touch_interval or late >= self._idle(options) / 10
 
     def ends_with_browser(self, options: Options) -> bool:
         """Whether the cookie is to have no Max-Age."""

@@ -125,34 +125,54 @@ class Repository:
 
     # -- writing -----------------------------------------------------------------------
 
-    def insert(self, record: Record, meta: Meta) -> Stored:
-        """Store a new session; raises ``VersionConflict`` where the id is taken."""
-        return self._save(record, meta, 0)
+    def save(
+        self,
+        record: Record,
+        data: bytes,
+        meta: Meta,
+        *,
+        standing: Standing,
+        expect: int,
+    ) -> Stored:
+        """Store ``data`` under a new version, with what ``meta`` says.
 
-    def update(self, record: Record, meta: Meta, *, expect: int) -> Stored:
-        """Store a session that is there with the version ``expect``."""
-        return self._save(record, meta, expect)
-
-    def _save(self, record: Record, meta: Meta, expect: int) -> Stored:
-        record = record._replace(
-            version=new_version(),
-            created=meta.created,
-            accessed=meta.accessed,
-            expires=meta.deadline(self.options, meta.accessed),
-            user=meta.user,
+        Raises ``VersionConflict`` where the stored version is not ``expect``; 0 where
+        nothing must be stored.
+        """
+        new = Record(
+            record.id,
+            new_version(),
+            data,
+            meta.created,
+            meta.accessed,
+            meta.deadline(self.options, meta.accessed),
+            meta.user,
+            record.proof,
+            record.turned,
+            record.seen,
+            record.replaced,
+            record.lease,
+            record.token,
         )
-        token = self.store.save(record, expect=expect)
-        if self.token_room is None:
-            return Stored(record._replace(lease=None), meta, Standing.CURRENT)
-        token = self._fitting(str(token), record)
-        return Stored(record._replace(token=token), meta, Standing.CURRENT)
+        token = self.store.save(new, expect=expect)
+        if self.token_room is not None:
+            new = new._replace(token=self._fitting(str(token), new))
+        elif new.lease is not None:
+            new = new.bare()
+        return Stored(new, meta, standing)
 
     def touch(self, stored: Stored, now: float) -> Stored:
         """Move the idle clock; ``VersionConflict`` where the record is another now."""
-        meta = stored.meta._replace(accessed=max(now, stored.meta.accessed))
+        meta, record = stored.meta.used(now), stored.record
         if not isinstance(self.store, Store):
-            return self._save(stored.record, meta, stored.record.version)
-        record = stored.record._replace(
+            return self.save(
+                record,
+                record.data,
+                meta,
+                standing=stored.standing,
+                expect=record.version,
+            )
+        record = record._replace(
             accessed=meta.accessed, expires=meta.deadline(self.options, meta.accessed)
         )
         if not self.store.touch(record):

@@ -20,7 +20,7 @@ from ..record import Key, Record
 from .expiry import DEFAULT
 from .first_look import Found, Plan, look
 from .merge import WorkingCopy
-from .outcome import Action, State, decide
+from .outcome import DECISIONS, Action, State
 from .repository import Repository, Stored, call_hook, is_good, log
 from .standing import Standing, Turn, judge
 from .work import Work
@@ -153,7 +153,7 @@ class Transaction:
         try:
             if work.state is State.FLUSHED and not work.is_worth_storing():
                 self._end()
-            self._settle()
+            self._settle(now)
         finally:
             if work.locked:
                 self.release()
@@ -191,7 +191,7 @@ class Transaction:
             if work.state is State.FLUSHED:
                 self._end()
             elif work.state is State.STORED and work.has_changed():
-                self._settle()
+                self._settle(self.repository.now())
         finally:
             self.release()
 
@@ -212,45 +212,48 @@ class Transaction:
 
     # -- the table ---------------------------------------------------------------------
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """Carry out what the table says, again after each conflict."""
-        began, is_first = time.monotonic(), True
+        began, is_first = None, True
         while True:
-            facts = self.work.facts(self.repository.now(), is_first=is_first)
-            action = decide(facts)
+            action = DECISIONS[self.work.facts(now, is_first=is_first)]
             try:
-                self._carry_out(action, is_first=is_first)
+                self._carry_out(action, now, is_first=is_first)
                 return
             except VersionConflict as conflict:
                 if action in OPTIONAL:  # another request saved, and moved the clock
                     return
+                began = time.monotonic() if began is None else began
                 self._overtaken(action, conflict.record)
             is_first, waited = False, time.monotonic() - began
             can_lock = self.repository.locks is not None
             if not can_lock and waited > self.repository.options.lock_wait:
                 raise LockTimeout(self.work.id, waited)
+            now = self.repository.now()
 
-    def _carry_out(self, action: Action, *, is_first: bool) -> None:
+    def _carry_out(self, action: Action, now: float, *, is_first: bool) -> None:
         match action:
+            case Action.UNLOCK | Action.NONE:
+                pass  # every end of a commit unlocks
             case Action.INSERT:
-                self._insert()
+                self._write(Turn.NONE, now)
+                self._end_rivals()
             case Action.SAVE:
-                self._save(is_first=is_first)
+                self._decide_conflicts()
+                self._write(self.work.turn_at(now, is_first=is_first), now)
             case Action.BEGIN_ANEW:
-                self._update(Turn.REGENERATE)
+                self._write(Turn.REGENERATE, now)
                 self._end_rivals()
             case Action.LOG_IN_ANEW:
-                self._log_in_anew()
+                self._log_in_anew(now)
             case Action.REPORT:
                 self._report()
             case Action.ROTATE:
-                self._try(Turn.ROTATE)
+                self._try(Turn.ROTATE, now)
             case Action.CONFIRM:
-                self._try(Turn.NONE)
+                self._try(Turn.NONE, now)
             case Action.TOUCH:
-                self._touch()
-            case Action.UNLOCK | Action.NONE:
-                pass  # every end of a commit unlocks
+                self._touch(now)
 
     def _overtaken(self, action: Action, record: Record | None) -> None:
         """Another request was quicker: see what is there now, and go on from it."""
@@ -291,40 +294,36 @@ class Transaction:
 
     # -- writing -----------------------------------------------------------------------
 
-    def _insert(self) -> None:
-        record, token = self.work.record(Turn.NONE, self.repository.now())
-        self.work.note(self.repository.insert(record, self.work.meta), token)
-        self._end_rivals()
+    def _write(self, turn: Turn, now: float) -> None:
+        """Save, expecting what was loaded; nothing, where nothing is stored."""
+        work, stored = self.work, self.work.stored
+        data = work.data(now)
+        record, token = work.record(turn, now)
+        saved = self.repository.save(
+            record,
+            data,
+            work.meta,
+            standing=Standing.CURRENT if stored is None or token else stored.standing,
+            expect=0 if stored is None else stored.record.version,
+        )
+        work.note(saved, token)
 
-    def _save(self, *, is_first: bool) -> None:
-        self._decide_conflicts()
-        now = self.repository.now()
-        self._update(self.work.turn_at(now, is_first=is_first))
-
-    def _update(self, turn: Turn) -> None:
-        work = self.work
-        assert work.stored is not None
-        expect = work.stored.record.version
-        record, token = work.record(turn, self.repository.now())
-        work.note(self.repository.update(record, work.meta, expect=expect), token)
-
-    def _try(self, turn: Turn) -> None:
+    def _try(self, turn: Turn, now: float) -> None:
         """Write what fails rather than waits."""
         try:
-            self._update(turn)
+            self._write(turn, now)
         except StoreError as error:
             log.warning("session %s was read, not written: %r", self.work.id, error)
 
-    def _touch(self) -> None:
+    def _touch(self, now: float) -> None:
         work = self.work
         assert work.stored is not None
         try:
-            now = self.repository.now()
             work.note(self.repository.touch(work.stored, now), None)
         except StoreError as error:
             log.warning("session %s was read, not touched: %r", work.id, error)
 
-    def _log_in_anew(self) -> None:
+    def _log_in_anew(self, now: float) -> None:
         """A proven login is never dropped because the session had ended."""
         work, stored = self.work, self.work.stored
         known = stored is not None and stored.record.knows(work.presented)
@@ -332,7 +331,7 @@ class Transaction:
             # The user clicked twice: both clicks lead to the session of the first.
             work.copy.rebase(stored.record.data)
             work.copy.keep_ours()
-            self._update(Turn.AGAIN)
+            self._write(Turn.AGAIN, now)
             return
         log.warning(
             "session %s had ended when %r logged in; the login begins a new session",
@@ -343,7 +342,8 @@ class Transaction:
         for key, value in written.items():
             work.copy.set(key, value)
         work.take_another_id()
-        self._insert()
+        self._write(Turn.NONE, now)
+        self._end_rivals()
 
     # -- conflicts ---------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ class Work:
         "_is_forced",
         "_is_unsent",
         "_key",
-        "_plan",
         "_repository",
         "_runs_once",
         "_token",
@@ -46,6 +45,7 @@ class Work:
         "has_logged_in",
         "meta",
         "new",
+        "plan",
         "presented_several",
         "rivals",
         "state",
@@ -54,7 +54,7 @@ class Work:
 
     def __init__(self, repository: Repository, plan: Plan, found: Found) -> None:
         self._repository = repository
-        self._plan = plan
+        self.plan = plan
         self.state = State.ABSENT
         self.stored: Stored | None = None
         """As it is stored now, with our lease if we have one."""
@@ -96,7 +96,7 @@ class Work:
     @property
     def can_replay(self) -> bool:
         """Whether the request can still be run again."""
-        return not self._runs_once and self._plan.can_replay()
+        return not self._runs_once and self.plan.can_replay()
 
     def forbid_replay(self) -> None:
         """From here on the request must not be run again."""
@@ -187,7 +187,7 @@ class Work:
         self._runs_once, self.has_logged_in = True, False
         self._is_forced = self._is_unsent = False
         self._turn, self._token = Turn.NONE, None
-        self._has_ended = self._plan.has_cookie
+        self._has_ended = self.plan.has_cookie
 
     # -- values that are dropped or forced ---------------------------------------------
 
@@ -266,7 +266,7 @@ class Work:
         or ask for a new token, as a login does.
         """
         return (
-            self._plan.may_begin
+            self.plan.may_begin
             or self.has_logged_in
             or self._has_ended
             or self._turn is Turn.REGENERATE
@@ -301,22 +301,27 @@ class Work:
 
     # -- what is written ---------------------------------------------------------------
 
-    def record(self, turn: Turn, now: float) -> tuple[Record, Token | None]:
-        """The record to be saved, and its new token; every save moves the idle clock."""
-        options, meta, stored = self._repository.options, self.meta, self.stored
-        self.meta = meta = meta._replace(accessed=max(now, meta.accessed))
+    def data(self, now: float) -> bytes:
+        """What is to be saved; every save moves the idle clock."""
+        options = self._repository.options
+        meta = self.meta.used(now)
         if options.absolute_timeout is None and (
-            stored is None or meta.cookie_is_late(options, now)
+            self.stored is None or meta.cookie_is_late(options, now)
         ):
-            self.meta = meta = meta._replace(sent=now)
-        data = self._repository.codec.encode(meta, self.copy.values)
-        if stored is None:
+            meta = meta._replace(sent=now)
+        self.meta = meta
+        return self._repository.codec.encode(meta, self.copy.values)
+
+    def record(self, turn: Turn, now: float) -> tuple[Record, Token | None]:
+        """The record that the data goes into, and its new token."""
+        if (stored := self.stored) is None:
             token = self.own_token()
-            new = Record(token.id, 0, data, now, now, now, None, token.proof, now)
-            return new, token
-        record = stored.record._replace(data=data)
+            record = Record(token.id, 0, b"", now, now, now, None, token.proof, now)
+            return record, token
+        record = stored.record
         if self._token is None and is_unseen(record, stored.standing):
-            record = confirmed(record, now, options.rotate_grace)
+            grace = self._repository.options.rotate_grace
+            record = confirmed(record, now, grace)
         return (record, None) if turn is Turn.NONE else self._turned(record, turn, now)
 
     def _turned(self, record: Record, turn: Turn, now: float) -> tuple[Record, Token]:
@@ -335,8 +340,6 @@ class Work:
             old = self.stored.meta
             if (old.expiry, old.sent) != (new.meta.expiry, new.meta.sent):
                 self._expiry_changed = True
-            if token is None:
-                new = new._replace(standing=self.stored.standing)
         if token is not None:
             self._token, self._is_unsent, self._turn = token, True, Turn.NONE
         if new.record.token is not None:
@@ -351,6 +354,8 @@ class Work:
 
     def cookie(self) -> Cookie:
         """What the client has to be told."""
+        if not (self._is_unsent or self._has_ended or self._expiry_changed):
+            return Cookie.KEEP
         is_stored = self.state is State.STORED
         return cookie(
             Sent(

@@ -77,7 +77,9 @@ class Exchange:
     def _locks(self, is_safe: bool) -> bool:
         locking = self._manager.options.locking
         if locking == "auto":
-            return not is_safe or is_oauth_answer(self._environ)
+            if not is_safe or not self._environ.get("QUERY_STRING"):
+                return not is_safe
+            return is_oauth_answer(self._environ)
         return (
             bool(locking(self._environ)) if callable(locking) else locking == "always"
         )

@@ -224,10 +224,10 @@ def encrypted(store: Store, secret: Sequence[bytes]) -> Store:
 
 
 def _by_url(url: Any) -> Choice:
-    match = (
-        re.match(r"([a-z][a-z0-9+.-]*):", url, re.I) if isinstance(url, str) else None
-    )
-    if match is None:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"url must be text, not {type(url).__name__}")
+    match = re.match(r"([a-z][a-z0-9+.-]+):", url, re.IGNORECASE)
+    if match is None:  # also where a drive of Windows looks like a scheme
         raise ConfigurationError(
             "url has no scheme; write file:///var/lib/app/sessions for a folder, "
             "redis://host/0 for a server; known are " + _schemes()

@@ -17,6 +17,7 @@ pytest is imported with the first name that is taken from here, so that
 ``wsgisession.testing.blind`` can be had without it.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +55,14 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home != "blind":
-        # So that a failure shows the values and not only the line.
+    if home != "blind" and f"{__name__}.records" not in sys.modules:
         import pytest
 
-        pytest.register_assert_rewrite(f"{__name__}.{home}")
+        # So that a failure shows the values, and not only the line.
+        modules = sorted(
+            {f"{__name__}.{each}" for each in (*_HOMES.values(), "leases")}
+        )
+        pytest.register_assert_rewrite(*modules)
     return getattr(import_module(f".{home}", __name__), name)
 
 

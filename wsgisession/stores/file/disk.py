@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from secrets import token_hex
 
@@ -105,6 +106,15 @@ class Disk:
                 self.check()
                 self.make_folder(os.path.dirname(path))
 
+    def make_folders(self, parent: str, names: Iterable[str]) -> None:
+        """Make the folders of these names that are missing below another one."""
+        missing = set(names).difference(os.listdir(parent))
+        for name in missing:
+            with suppress(FileExistsError):
+                os.mkdir(f"{parent}/{name}", 0o700)
+        if missing:
+            self._sync_folder(parent)
+
     def make_folder(self, path: str) -> None:
         """Make a folder, and those above it, where they are missing."""
         try:
@@ -199,5 +209,9 @@ def _reserve(draft: str, path: str) -> bool:
         os.close(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return False
-    os.replace(draft, path)
+    try:
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(path)
+        raise
     return True

@@ -59,7 +59,7 @@ def _fault(folder: str, found: os.stat_result, ours: Collection[str]) -> str | N
     if found.st_uid != os.geteuid():
         return (
             f"belongs to the user with number {found.st_uid}, but this process runs as "
-            f"{os.geteuid()}; give a folder of its own"
+            f"{os.geteuid()}; give it a folder of its own, which may be one below"
         )
     mode = stat.S_IMODE(found.st_mode)
     if not mode & 0o077:

@@ -205,7 +205,7 @@ def run_together(connections: Connections, commands: Sequence[Command]) -> list[
     connection = connections.take()
     try:
         packed = connection.pack_commands([each.parts for each in commands])
-        connection.send_packed_command(packed)
+        connection.send_packed_command([b"".join(packed)])
         return [connection.read_response(disable_decoding=True) for _ in commands]
     except BaseException:
         connection.disconnect()
@@ -250,7 +250,7 @@ def of_url(url: str, socket_timeout: float) -> OneServer | Cluster:
         "protocol": 2,
     }
     try:
-        return _servers(_split(url), options)
+        return _servers(url, options)
     except (TypeError, ValueError):
         # The cause stays out of it: its words may quote a password.
         raise ConfigurationError(
@@ -278,25 +278,26 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _servers(parts: SplitResult, options: dict[str, Any]) -> OneServer | Cluster:
+def _servers(url: str, options: dict[str, Any]) -> OneServer | Cluster:
+    parts = _split(url)
     if parts.scheme == "redis+cluster":
         return _cluster(parts, options)
     if parts.scheme == "redis+sentinel":
         pool = _sentinels(parts, options)
         pool.connection_class(**pool.connection_kwargs)  # finds unknown options now
         return OneServer(PooledConnections(pool))
-    pool = _pool(parts, options)
+    pool = _pool(url, parts, options)
     pool.connection_class(**pool.connection_kwargs)
     return OneServer(KeptConnections(pool))
 
 
-def _pool(parts: SplitResult, options: dict[str, Any]) -> Any:
+def _pool(url: str, parts: SplitResult, options: dict[str, Any]) -> Any:
     path = parts.path.strip("/")
     if parts.scheme == "unix" and not path:
         raise ValueError("no path")
     if parts.scheme != "unix":
         int(path or 0)  # redis-py takes a name for database 0
-    return redis.ConnectionPool.from_url(parts.geturl(), **options)
+    return redis.ConnectionPool.from_url(url, **options)
 
 
 def _sentinels(parts: SplitResult, options: dict[str, Any]) -> Any:
@@ -345,6 +346,8 @@ def _before(parts: SplitResult) -> str:
 def _parsed(before: str, options: dict[str, str]) -> dict[str, Any]:
     """Credentials and options as redis-py has them; ``ssl=true`` asks for TLS."""
     options = dict(options)
-    is_tls = {"true": True, "false": False}[options.pop("ssl", "false").lower()]
+    tls = options.pop("ssl", "false")
+    if tls not in ("true", "false"):
+        raise ValueError("ssl is true or false")
     found = parse_url(f"redis://{before}@?{urlencode(options)}")  # type: ignore[no-untyped-call]
-    return {**found, "ssl": True} if is_tls else dict(found)
+    return {**found, "ssl": True} if tls == "true" else dict(found)

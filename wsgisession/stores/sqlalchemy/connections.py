@@ -231,16 +231,19 @@ class Lent:
             if fault is Fault.OTHER:
                 fault = Fault.STALE
             raise Failure(error, fault) from None
-        with connection:
-            try:
-                with closing(connection.connection.cursor()) as cursor:
-                    return statement.run(cursor, values)
-            except Exception as error:
-                raise self._given_up(connection, error) from None
-            except BaseException:
-                # The answer is still under way: nobody shall take it for theirs.
-                connection.invalidate()
-                raise
+        try:
+            with closing(connection.connection.cursor()) as cursor:
+                return statement.run(cursor, values)
+        except Exception as error:
+            raise self._given_up(connection, error) from None
+        except BaseException:
+            # The answer is still under way: nobody shall take it for theirs.
+            connection.invalidate()
+            raise
+        finally:
+            # What happens on the way back to the pool does not change the answer.
+            with suppress(Exception):
+                connection.close()
 
     def ask_anew(self, statement: Statement, values: Mapping[str, Any]) -> Given:
         # The pool may hold more connections like the one that failed; it is the

@@ -1,0 +1,53 @@
+"""python -m tests.simulation: run many seeds, and print what was found, by kind.
+
+--path puts another edition of the library first, for example an older checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("--edition", choices=("first", "second"), default="second")
+    parser.add_argument("--path", help="folder of the edition, put first on sys.path")
+    parser.add_argument("--store", default="memory")
+    parser.add_argument("--seeds", type=int, default=5000)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--kind", help="values, identity, readers or faults")
+    parser.add_argument("--seconds", type=float, default=0.0, help="stop after")
+    parser.add_argument("--shrink", type=int, default=6, help="of each oracle")
+    parser.add_argument("--log", action="store_true", help="with what happened")
+    parser.add_argument("--seed", type=int, help="run this seed alone, with its log")
+    parser.add_argument("--only", help="an oracle's name or the beginning of it")
+    given = parser.parse_args()
+    if given.path:
+        sys.path.insert(0, given.path)
+    from . import edition
+
+    if edition.IS_FIRST != (given.edition == "first"):
+        parser.error(f"this is not the {given.edition} edition: {edition.wsgisession}")
+    from .hunt import Hunt
+    from .stages import stage_of
+
+    with stage_of(given.store) as stage:
+        hunt = Hunt(stage, kind=given.kind, shrink=given.shrink, only=given.only)
+        if given.seed is not None:
+            print(hunt.one(given.seed))
+            return 0
+        began = time.perf_counter()
+        for seed in range(given.start, given.start + given.seeds):
+            hunt.seed(seed)
+            if given.seconds and time.perf_counter() - began > given.seconds:
+                break
+        took = time.perf_counter() - began
+        print(hunt.report(log=given.log))
+        print(f"{hunt.count} programs in {took:.1f} s, {hunt.count / took:.0f} a second")
+    return 1 if hunt.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
