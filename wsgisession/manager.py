@@ -127,7 +127,7 @@ class SessionManager:
     def _opened(
         self, keys: Sequence[Key], *, locking: bool = False, replay: bool = False
     ) -> Session:
-        plan = Plan(keys, locking, lambda: replay, has_cookie=bool(keys))
+        plan = Plan(keys, locking, can_replay=lambda: replay, has_cookie=bool(keys))
         return Session(Access(self.repository, lambda: plan))
 
     def recognised(self, values: Sequence[str]) -> Sequence[Key]:

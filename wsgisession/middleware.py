@@ -229,8 +229,13 @@ class _Response:
         log.error("%s; answering 503", error, exc_info=error)
         self._is_sent = True
         unavailable = HTTPServiceUnavailable(headers={"Retry-After": RETRY_AFTER})
-        body: Iterable[bytes] = unavailable(self._environ, self._start_response)
+        body: Iterable[bytes] = unavailable(self._environ, self._start_unavailable)
         return body
+
+    def _start_unavailable(
+        self, status: str, headers: Headers, exc_info: ExcInfo | None = None
+    ) -> Write:
+        return self._start_response(status, self._exchange.told(headers))
 
     # -- the body ----------------------------------------------------------------------
 

@@ -59,6 +59,8 @@ class Access:
     def begun(self) -> Transaction:
         """The transaction, begun at the first call."""
         if self.transaction is None:
+            if isinstance(self.failure, LockTimeout):
+                raise self.failure  # who has waited in vain does not wait again
             self._begin(self._planned())
         assert self.transaction is not None
         return self.transaction
@@ -122,8 +124,7 @@ class Access:
     def lock(self, wait: float | None) -> None:
         """Take the lock, for the rest of the request."""
         if self.transaction is None:
-            # The first access would wait as the options say; this one as it is told.
-            self._begin(self._planned()._replace(locks=False))
+            self._begin(self._planned()._replace(locks=True, wait=wait))
         transaction = self.in_store()
         with self.noting_failure():
             transaction.lock(wait)

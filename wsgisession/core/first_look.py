@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     """What the client presented."""
     locks: bool = False
     """Whether the first look takes the lock."""
+    wait: float | None = None
+    """Seconds to wait for it; None: as the options say."""
     can_replay: Callable[[], bool] = never
     """Whether the request can be run again; asked where that matters, which is rare."""
     has_cookie: bool = False
@@ -51,7 +53,7 @@ class Found(NamedTuple):
 def look(repository: Repository, plan: Plan) -> Found:
     """Load what was presented, or lock and load it: one call where it is one token."""
     if len(plan.keys) == 1:
-        return _one(repository, plan.keys[0], locks=plan.locks)
+        return _one(repository, plan.keys[0], plan)
     best: dict[str, tuple[Stored, Key]] = {}
     for key in plan.keys[-LOOKED_AT:]:
         stored = repository.find(key)
@@ -65,15 +67,15 @@ def look(repository: Repository, plan: Plan) -> Found:
         log.warning("%d session cookies are valid at once; none is used", len(live))
         return Found(rivals=[Key(stored.record.id) for stored, _ in live])
     for stored, key in live or best.values():
-        return _one(repository, key, locks=True) if plan.locks else Found(stored, key)
+        return _one(repository, key, plan) if plan.locks else Found(stored, key)
     return Found()
 
 
-def _one(repository: Repository, key: Key, *, locks: bool) -> Found:
-    if not locks:
+def _one(repository: Repository, key: Key, plan: Plan) -> Found:
+    if not plan.locks:
         return Found(repository.find(key), key)
     try:
-        return Found(repository.take(key), key)
+        return Found(repository.take(key, plan.wait), key)
     except StoreError as error:
         # A store that cannot write still serves requests that only read.
         found = Found(repository.find(key), key)

@@ -11,6 +11,7 @@ import time
 from ..errors import (
     ConfigurationError,
     LockTimeout,
+    SessionClosed,
     SessionConflict,
     SessionEnded,
     StoreError,
@@ -146,9 +147,8 @@ class Transaction:
         """
         self._raise_replay_again()
         work, now = self.work, self.repository.now()
-        if work.meta.expiry != DEFAULT and work.meta.has_passed(
-            self.repository.options, now
-        ):
+        is_ours = work.state is not State.ENDED and work.meta.expiry != DEFAULT
+        if is_ours and work.meta.has_passed(self.repository.options, now):
             work.flush()
         try:
             if work.state is State.FLUSHED and not work.is_worth_storing():
@@ -191,6 +191,11 @@ class Transaction:
             if work.state is State.FLUSHED:
                 self._end()
             elif work.state is State.STORED and work.has_changed():
+                if self.repository.token_room is not None:
+                    raise SessionClosed(
+                        "the headers have left, and this session is held in a cookie; "
+                        "write to it before the response begins"
+                    )
                 self._settle(self.repository.now())
         finally:
             self.release()

@@ -69,6 +69,7 @@ class Exchange:
         return Plan(
             manager.recognised(values) if values else (),
             is_second or self._locks(is_safe),
+            None,
             self._can_replay if values and is_safe and not is_second else never,
             bool(values),
             is_safe or bool(values) or not self._is_foreign(),
@@ -110,11 +111,6 @@ class Exchange:
     # -- the answer --------------------------------------------------------------------
 
     @property
-    def is_used(self) -> bool:
-        """Whether the application has looked at the session."""
-        return self._access.transaction is not None
-
-    @property
     def failure(self) -> StoreError | LockTimeout | None:
         """What the application was told by the store, and may have swallowed."""
         return self._access.failure
@@ -134,11 +130,12 @@ class Exchange:
             access.roll_back()
         else:
             access.commit()
-        headers = self._told(headers)
+        headers = self.told(headers)
         access.leave()
         return headers
 
-    def _told(self, headers: Headers) -> Headers:
+    def told(self, headers: Headers) -> Headers:
+        """The headers with what the client and the caches must know of the session."""
         transaction = self._access.transaction
         if transaction is None:
             return headers
@@ -162,7 +159,11 @@ class Exchange:
         return [*headers, *(("Set-Cookie", line) for line in lines)]
 
     def fail(self, error: BaseException) -> None:
-        """Leave the session as a failed request leaves it."""
+        """Leave the session as a failed request leaves it.
+
+        An answer that is made afterwards is to be ``told``: a token that was saved
+        already leaves with whatever answer leaves.
+        """
         keep = self._manager.options.save_on_error and isinstance(error, Exception)
         try:
             if keep:
