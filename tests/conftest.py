@@ -41,6 +41,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """A session in a cookie cannot make every promise; such tests are not collected."""
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("not_in_a_cookie")
+        and getattr(item, "callspec", None)
+        and item.callspec.params.get("kind") == "cookie"
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 class Clock:
     """Time that passes when it is told to; given to a manager, not to a store."""
 
@@ -167,3 +182,45 @@ def _made(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     made = SQLAlchemyStore(f"sqlite:///{tmp_path / 'sessions.db'}")
     made.create_table()
     return made
+
+
+# -- one store of each of the seven kinds, for the promises ------------------------------
+
+KINDS = ("memory", "file", "sqlite", "postgresql", "mariadb", "redis", "cookie")
+"""The cookie store is the one with revocation."""
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of a store, in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def url_of_kind(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Where a store of this kind keeps its sessions, on a real server."""
+    if kind in ("postgresql", "mariadb"):
+        from . import sql_servers
+
+        with getattr(sql_servers, kind)() as server:
+            yield server.url
+    elif kind == "redis":
+        yield request.getfixturevalue("redis_url")
+    else:
+        folder = tmp_path_factory.mktemp("kind")
+        yield {
+            "memory": "memory:",
+            "file": f"file://{folder}/sessions",
+            "sqlite": f"sqlite:///{folder}/sessions.db",
+            "cookie": "cookie:",
+        }[kind]
+
+
+@pytest.fixture
+def store_options(kind: str, url_of_kind: str) -> dict[str, Any]:
+    """The settings that lead to a store of this kind."""
+    if kind == "cookie":
+        return {"url": url_of_kind, "secret": SECRET, "revocation": MemoryStore()}
+    return {"url": url_of_kind}

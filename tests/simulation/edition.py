@@ -23,6 +23,7 @@ COOKIE = "session" if IS_FIRST else "sid"
 CLEAR_ENDS = not IS_FIRST
 """Whether ``clear()`` is ``flush()``."""
 
+ConfigurationError = errors.ConfigurationError
 StoreError = errors.StoreError
 LockTimeout = errors.LockTimeout
 SessionConflict = errors.SessionConflict

@@ -35,7 +35,7 @@ class Step:
         """Whether this verb claims to have saved, or to have had nothing to save."""
         name = self.verb[0]
         return self.error is None and (
-            name in ("save", "unlock") or (name == "exit" and self.depth == 0)
+            name in ("save", "unlock", "stream") or (name == "exit" and self.depth == 0)
         )
 
 
@@ -197,6 +197,7 @@ class Run:
     def do_update(self, s: Any, key: str, other: str, marker: str) -> None:
         s.update({key: [marker], other: [marker]})
         self.attached -= {key, other}
+        self._wrote(other, marker)
         self._wrote(key, marker)
 
     def do_inc(self, s: Any) -> Any:
@@ -215,17 +216,17 @@ class Run:
         other = "c" if key != "c" else "a"
         self._put(s, other, [*as_list(value), marker], marker)
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         self.pending.clear()
         self.attached.clear()
 
     def do_revert(self, s: Any) -> None:
         s.revert()
-        self._let_go()
+        self.let_go()
 
     def do_discard(self, s: Any) -> None:
         s.modified = False
-        self._let_go()
+        self.let_go()
 
     def do_force(self, s: Any) -> None:
         s.modified = True
@@ -260,15 +261,15 @@ class Run:
 
     def do_login(self, s: Any, user: str, marker: str) -> None:
         s.login(user, device=marker)
-        self._let_go()
+        self.let_go()
 
     def do_flush(self, s: Any) -> None:
         s.flush()
-        self._let_go()
+        self.let_go()
 
     def do_clear(self, s: Any) -> None:
         s.clear()
-        self._let_go()
+        self.let_go()
 
     def do_end_others(self, s: Any) -> Any:
         user, id = s.user, s.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .edition import ConfigurationError
 from .programs import Program, Request, Verb, show
 from .simulator import Simulation, Stage
 
@@ -32,7 +33,10 @@ def attempt(
 ) -> list[Failure]:
     """All violations of one run."""
     given = None if choices is None else list(choices)
-    sim = Simulation(stage, program, seed, choices=given)
+    try:
+        sim = Simulation(stage, program, seed, choices=given)
+    except ConfigurationError:
+        return []  # options that go together were taken apart
     found = sim.go()
     taken = tuple(sim.world.choices)
     return [Failure(program, seed, taken, v.oracle, v.text) for v in found]

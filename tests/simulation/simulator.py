@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from . import edition, oracles
 from .browsers import Browser, tokens_in
 from .faults import Faults
-from .machine import Boom, Run
+from .machine import Boom, Run, Step
 from .programs import Fault, Program, Request
 from .world import Actor, Died, SimulatedStore, World, now, running
 from . import world as worlds
@@ -244,7 +244,7 @@ class Simulation:
                 self._send(task)
         except Died:
             task.status = "died"
-        except Exception as error:
+        except BaseException as error:  # also what is no error, and must not get here
             task.status, task.error = task.status or "500", error
             if isinstance(error, edition.SessionConflict):
                 task.reports.append(("raised", str(error)))
@@ -314,6 +314,9 @@ class Simulation:
         return self._stream(run, session, verbs[cut + 1 :])
 
     def _stream(self, run: Run, session: Any, verbs: Any) -> Any:
+        if run.no_auto:
+            run.let_go()  # at the end of the answer's headers it is dropped
+        run.trace.append(Step(("stream",), self.world.step, 0))
         yield b"first"
         run.run(session, verbs)
         yield b"last"
@@ -330,6 +333,8 @@ class Simulation:
             session.update(values)
             if self.program.user is not None:
                 session.login(self.program.user, device="m0")
+            if self.program.settings.get("auto") is False:
+                session.save()
             self._setup_values = None
         else:
             self.probe(session)

@@ -54,7 +54,7 @@ class Actor:
         self.total = 0
         self.waits = 0
         self.saved: list[tuple[int, str, bytes]] = []
-        self.loaded: list[bytes] = []
+        self.loaded: list[tuple[str, bytes]] = []
         self.deleted: list[tuple[int, str]] = []
         self.reports: list[tuple[str, str]] = []
         """What was told about losses: kind and text."""
@@ -372,7 +372,7 @@ class SimulatedStore:
             world.tell(f"store.{name} {id[:6]} -> timeout")
             raise
         if name in ("load", "lock") and done is not None:
-            actor.loaded.append(done.data)
+            actor.loaded.append((done.id, done.data))
         if world.log is not None:
             world.tell(f"store.{name} {id[:6]} -> {told(done)}")
         if fault == "lose":

@@ -232,6 +232,13 @@ class TestForgery:
         finally:
             tracemalloc.stop()
 
+    def test_no_longer_token_is_opened(self) -> None:
+        """What is longer than all our cookies together was not issued here."""
+        big = CookieStore(secret=[NEW], cookie_chunks=3)
+        token = issued(big, record(data=bytes(5000)))
+        assert opened(big, token) is not None
+        assert opened(CookieStore(secret=[NEW]), token) is None
+
     def test_only_what_was_asked_for_is_compressed(self) -> None:
         """Zeros become no shorter, unless compression is asked for."""
         given = record(data=bytes(1500))
@@ -586,16 +593,28 @@ class TestTurnedSessions:
         assert opened(revocable, second) is not None
         assert list(marks.records()) == []
 
-    def test_a_record_of_no_known_token(self, revocable: CookieStore) -> None:
-        """Saved all the same, it ends all tokens from before, and revives none."""
-        given = record(user="ann")
+    @pytest.mark.parametrize("moment", [0.0, 1.5])
+    def test_a_record_of_no_known_token(
+        self, revocable: CookieStore, moment: float
+    ) -> None:
+        """Saved all the same, it ends all tokens from before."""
+        given = record(turned=moment)
         before = issued(revocable, given)
         token = revocable.save(newer(given), expect=given.version)
         assert opened(revocable, before) is None
         assert opened(revocable, token) is not None
-        revocable.end_user("ann", keep=None)
-        with pytest.raises(VersionConflict):
-            revocable.save(newer(given), expect=given.version)
+
+    def test_a_record_of_no_known_token_revives_nothing(
+        self, revocable: CookieStore
+    ) -> None:
+        """Neither a session that has ended nor one of a user who has."""
+        for given in (record("one"), record("two", user="ann")):
+            token = issued(revocable, given)
+            revocable.delete(key(record("one")))
+            revocable.end_user("ann", keep=None)
+            with pytest.raises(VersionConflict):
+                revocable.save(newer(given), expect=given.version)
+            assert opened(revocable, token) is None
 
     def test_what_a_session_costs(self, revocable: CookieStore, marks: Marks) -> None:
         """One look for a session and one for its user; a mark only where it is turned."""
@@ -761,6 +780,16 @@ class TestMarks:
         clock.pass_by(3600)
         marks.delete_expired(batch=10)
         assert list(marks.records()) == []
+
+    def test_are_never_shortened(self, clock: Clock, marks: Marks) -> None:
+        """A second end, by a host whose clock is behind, forgets no sooner."""
+        store = CookieStore(secret=[NEW], revocation=marks, absolute_timeout=9000)
+        copy = issued(store, record(user="ann", expires=clock() + 9000))
+        store.end_user("ann", keep=None)
+        clock.pass_by(-9000)
+        store.end_user("ann", keep=None)
+        clock.pass_by(9000 + 8999)
+        assert opened(store, copy) is None
 
     def test_outlive_every_copy_where_there_is_no_end(
         self, clock: Clock, marks: Marks
@@ -931,6 +960,12 @@ class TestOutage:
                 work()
 
 
+class NoStorage(MemoryStore):
+    """A store whose token is the record, though it has every method."""
+
+    capabilities = Capabilities(token_octets=4096)
+
+
 class TestMisuse:
     @pytest.mark.parametrize(
         ("options", "said"),
@@ -941,6 +976,7 @@ class TestMisuse:
             ({"revocation_fail": "ajar"}, "'closed' or 'open'"),
             ({"revocation": object()}, "a store on the server, not object"),
             ({"revocation": CookieStore(secret=[NEW])}, "not CookieStore"),
+            ({"revocation": NoStorage()}, "not NoStorage"),
         ],
     )
     def test_is_refused_at_construction(

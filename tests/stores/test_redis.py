@@ -395,7 +395,7 @@ class TestClients:
 
     def test_a_small_pool(self, server: RedisServer) -> None:
         """Waiting for a lock pins no connection: one is enough for all."""
-        pool = redis.BlockingConnectionPool(
+        pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
             port=server.port, max_connections=1, timeout=15
         )
         store = RedisStore(client=redis.Redis(connection_pool=pool))
@@ -681,6 +681,17 @@ class TestUsers:
             assert store.delete(key(record(f"r{number}")), user=user) is True
             assert server.client().dbsize() == 0
 
+    def test_an_entry_never_ends_earlier_than_it_did(
+        self, store: RedisStore, server: RedisServer
+    ) -> None:
+        """A save that is refused may have listed the record for its shorter life."""
+        given = record(user="ann")
+        store.save(given, expect=0)
+        with server.client() as client:
+            before = client.zscore(the_index(client), given.id)
+            refused(store, newer(given, expires=time.time() + 60), expect=0)
+            assert client.zscore(the_index(client), given.id) == before
+
     def test_a_user_without_name(self, store: RedisStore) -> None:
         """The empty name is a name."""
         given = record(user="")
@@ -705,6 +716,23 @@ class TestUsers:
         assert list(stores["prod:"].records()) == []
         for name in names[1:]:
             assert [each.id for each in stores[name].records()] == [record(name).id]
+
+
+    def test_keys_of_others_under_the_prefix(
+        self,
+        store: RedisStore,
+        server: RedisServer,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """What is no id of ours, or no hash, is not looked at."""
+        given = record()
+        store.save(given, expect=0)
+        with server.client() as client:
+            client.hset("session:" + "x" * 32, "version", "7")
+            client.hset("session:" + given.id.upper(), "version", "7")
+            client.set("session:" + "0" * 32, "7")
+        assert list(store.records()) == [stored(given)]
+        assert not caplog.records
 
 
 class TestEviction:
@@ -1485,8 +1513,8 @@ class TestServers:
                 eventually(lambda: min(in_a_row) > 20, seconds=20)
             finally:
                 stop.set()
-            for number, each in enumerate(working):
-                done, doubtful = each.result(timeout=60)
+            for number, work_done in enumerate(working):
+                done, doubtful = work_done.result(timeout=60)
                 loaded = store.load(key(given[number]))
                 assert loaded is not None
                 assert done <= int(loaded.data.split()[1]) <= done + doubtful

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wsgisession import ConfigurationError, Key, Record
+from wsgisession import ConfigurationError, Key, Options, Record, SessionManager
 from wsgisession.record import Replaced
 from wsgisession.store import Capabilities, IterableStore, LockingStore, Store
 from wsgisession.stores.cookie import CookieStore
@@ -30,6 +30,7 @@ from wsgisession.testing import (
 )
 
 NEW, OLD, OLDEST = (hashlib.sha256(name).digest() for name in (b"n", b"o", b"t"))
+SECRET = "u7Zk1vXq0bH3nW9sRfT5yLpC8dJ2gMaE6iOxQwKz4A"
 TEXT = b"the quick brown fox jumps over the lazy dog"
 
 
@@ -160,7 +161,7 @@ class TestTampering:
             {"seen": None},
             {"seen": 2.0},
             {"replaced": ()},
-            {"replaced": (Replaced(proof("thief"), None),)},
+            {"replaced": (Replaced(proof("thief"), 0),)},
             {"replaced": (Replaced(proof("old"), None),)},
         ],
         ids=repr,
@@ -215,6 +216,14 @@ class TestTampering:
         assert store.load(key(one)) is None
         assert store.load(key(two)) == stored(two)
         assert list(store.records()) == [stored(two)]
+
+    def test_a_copy_under_another_id_is_refused(
+        self, store: SealedStore, within: Storage
+    ) -> None:
+        """A record with all that it says does not open as another session."""
+        copy = within.at(inserted(store).id)._replace(id=record("two").id)
+        within.save(copy, expect=0)
+        assert store.load(Key(copy.id)) is None
 
     def test_rolled_back_data_are_refused(
         self, store: SealedStore, within: Storage
@@ -371,3 +380,33 @@ def test_on_disk_nothing_can_be_read(tmp_path: Path) -> None:
         assert store.load(key(given)) == stored(given)
         written = [path for path in folder.rglob("*") if path.is_file()]
         assert any(TEXT in path.read_bytes() for path in written) is (name == "plain")
+
+
+# -- by options --------------------------------------------------------------------------
+
+
+def test_a_manager_made_by_hand_encrypts_too() -> None:
+    """An Options object with encrypt=True is never taken lightly."""
+    within = MemoryStore()
+    manager = SessionManager(within, Options(secret=[SECRET], encrypt=True))
+    session = manager.create()
+    session["diary"] = "rosebud"
+    session.save()
+    (only,) = within.records()
+    assert b"rosebud" not in only.data
+    assert manager.open(manager.token_of(session) or "")["diary"] == "rosebud"
+
+
+@pytest.mark.parametrize(
+    ("store", "options", "said"),
+    [
+        (MemoryStore(), {}, "secret"),
+        (CookieStore(secret=[NEW]), {"secret": SECRET}, "CookieStore"),
+    ],
+)
+def test_misuse_is_refused_at_construction(
+    store: Any, options: dict[str, Any], said: str
+) -> None:
+    """Encryption that is asked for and cannot be had is an error, not a silence."""
+    with pytest.raises(ConfigurationError, match=said):
+        SessionManager.from_config(store=store, encrypt=True, **options)

@@ -37,7 +37,6 @@ from wsgisession.stores.sqlalchemy import SQLAlchemyStore  # noqa: E402
 from wsgisession.stores.sqlalchemy import store as store_module  # noqa: E402
 from wsgisession.stores.sqlalchemy.statements import statements  # noqa: E402
 from wsgisession.testing import (  # noqa: E402
-    BlindStore,
     IterableStoreSuite,
     LockingStoreSuite,
     in_threads,
@@ -48,6 +47,7 @@ from wsgisession.testing import (  # noqa: E402
     refused,
     stored,
 )
+from wsgisession.testing.blind import BlindStore  # noqa: E402
 
 from .. import sql_servers  # noqa: E402
 
@@ -163,7 +163,7 @@ def clients(
         url = request.getfixturevalue(request.param).url
     one, two = (SQLAlchemyStore(url, table_name="conformance") for _ in range(2))
     one.create_table()
-    engine = sql.create_engine(url)
+    engine = sql.create_engine(url, poolclass=sql.NullPool)
     yield one, two, engine
     one.close()
     two.close()
@@ -230,6 +230,7 @@ class TestOptions:
                 {"url": "oracle://me:secret-password@host/db"},
                 "kept in .*, not in oracle",
             ),
+            ({"url": "postgresql+psycopg://h/d?prepare_threshold=x"}, "cannot be used"),
             ({"engine": "sqlite://"}, "must be SQLAlchemy's Engine, not str"),
             ({"url": "sqlite://", "fill": dict}, "columns and fill belong together"),
             (
@@ -730,6 +731,16 @@ class TestRoundTrips:
         assert re.search(index, str(plan)), plan
         assert not re.search("Sort|filesort|TEMP B-TREE", str(plan)), plan
 
+    @pytest.mark.parametrize("name", ["current", "leased"])
+    def test_a_proxy_that_splits_reads_is_told_which_matter(
+        self, server: Server, make: Make, connect: Callable[..., Any], name: str
+    ) -> None:
+        """What a lock or a refused save depends on is a locking read: no replica's."""
+        store, engine = make(server.url), connect(server.url)
+        made = statements(store.table, engine.dialect)
+        assert made[name].text.endswith("FOR UPDATE")
+        assert "FOR UPDATE" not in made["load"].text
+
     def test_a_touch_updates_in_place_on_postgresql(
         self, postgresql: Server, make: Make, connect: Callable[..., Any]
     ) -> None:
@@ -930,6 +941,9 @@ class TestConnections:
             return "_pg3_" in postgresql.log.read_text()[before:]
 
         assert not prepared(make(url))
+        wanted = SQLAlchemyStore(f"{url}&prepare_threshold=2")
+        assert prepared(wanted)
+        wanted.close()
         assert prepared(make(engine=connect(url)))  # as psycopg does by default
 
 

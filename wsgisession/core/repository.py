@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..errors import SessionTooLarge, StoreError, VersionConflict
 from ..options import COOKIE_OCTETS, Options
@@ -164,7 +164,7 @@ class Repository:
     def touch(self, stored: Stored, now: float) -> Stored:
         """Move the idle clock; ``VersionConflict`` where the record is another now."""
         meta, record = stored.meta.used(now), stored.record
-        if not isinstance(self.store, Store):
+        if self.token_room is not None:
             return self.save(
                 record,
                 record.data,
@@ -175,7 +175,7 @@ class Repository:
         record = record._replace(
             accessed=meta.accessed, expires=meta.deadline(self.options, meta.accessed)
         )
-        if not self.store.touch(record):
+        if not cast(Store, self.store).touch(record):
             raise VersionConflict(record.id, None)
         return Stored(record.bare(), meta, stored.standing)
 

@@ -169,12 +169,6 @@ class Transaction:
         self.commit()
         if self._dropped is not None:
             raise self._dropped
-        if work.stored is not None and (token := work.stored.record.token) is not None:
-            # What a token store keeps beside a record is known only to its load.
-            again = self.repository.find(Key(work.id, None, token))
-            if again is not None:
-                record = again.record._replace(token=token)
-                work.stored = work.stored._replace(record=record)
 
     def roll_back(self) -> None:
         """Drop what a failed request did, but for an end, which stands."""

@@ -38,8 +38,9 @@ def claim(folder: str, ours: Collection[str]) -> None:
             "alone, such as /var/lib/app/sessions"
         )
     try:
-        with suppress(FileExistsError):
-            os.makedirs(folder, 0o700)
+        if not os.path.lexists(folder):
+            with suppress(FileExistsError):  # made by another process just now
+                os.makedirs(folder, 0o700)
         found = os.lstat(folder)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -289,6 +289,13 @@ def _parse(content: bytes) -> dict[str, Lease]:
     if not content or content.isspace():
         return {}
     try:
-        return {id: Lease(*each) for id, each in json.loads(content).items()}
-    except (ValueError, TypeError, AttributeError):
+        return {
+            id: Lease(token, float(until), holder, _moments(waiters))
+            for id, (token, until, holder, waiters) in json.loads(content).items()
+        }
+    except (ValueError, TypeError, AttributeError):  # torn
         return {}
+
+
+def _moments(waiters: dict[str, float]) -> dict[str, float]:
+    return {ticket: float(until) for ticket, until in waiters.items()}

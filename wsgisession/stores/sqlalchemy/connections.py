@@ -165,6 +165,8 @@ class Kept:
         return self.ask(statement, values)
 
     def close(self) -> None:
+        if self._process != os.getpid():
+            self._follow_fork()
         self._generation += 1
         with suppress(IndexError):
             while True:
@@ -207,8 +209,7 @@ class Kept:
     def _follow_fork(self) -> None:
         # They are the parent's.  Were they forgotten, some drivers would say goodbye to
         # the server in the parent's name.
-        self._left.append(self._idle)
-        self._begin()
+        pass
 
 
 class Lent:
@@ -219,9 +220,7 @@ class Lent:
         self._process = os.getpid()
 
     def ask(self, statement: Statement, values: Mapping[str, Any]) -> Given:
-        if self._process != os.getpid():
-            self._engine.dispose(close=False)  # they are the parent's
-            self._process = os.getpid()
+        self._follow_fork()
         try:
             connection = self._engine.connect()
         except Exception as error:
@@ -265,7 +264,13 @@ class Lent:
                 link.invalidate()
 
     def close(self) -> None:
+        self._follow_fork()
         self._engine.dispose()
+
+    def _follow_fork(self) -> None:
+        if self._process != os.getpid():
+            self._engine.dispose(close=False)  # they are the parent's
+            self._process = os.getpid()
 
     def _given_up(self, connection: sql.Connection, error: Exception) -> Failure:
         driver = connection.connection.dbapi_connection
@@ -274,7 +279,11 @@ class Lent:
             # SQLAlchemy gives up all idle connections when it finds a broken one itself.
             with suppress(Exception):
                 connection.exec_driver_sql("SELECT 1")
-        if fault in (Fault.BROKEN, Fault.STALE):
+        # An error of another kind may have left half of an answer unread.  (In SQLite
+        # there is no such thing, and the connection may be the database.)
+        dialect: Any = self._engine.dialect
+        torn = not isinstance(error, dialect.loaded_dbapi.Error)
+        if fault in (Fault.BROKEN, Fault.STALE) or (torn and dialect.name != "sqlite"):
             connection.invalidate()
         return Failure(error, fault)
 

@@ -192,8 +192,9 @@ def _pool(url: sql.URL) -> dict[str, Any]:
             pool["connect_args"]["timeout"] = 0.005
     elif url.get_driver_name() == "psycopg":
         # PgBouncer gives each transaction another connection of the server, and a name
-        # of ours may be another client's statement there.
-        pool["connect_args"] = {"prepare_threshold": None}
+        # of ours may be another client's statement there.  So only where the url says.
+        wanted: Any = url.query.get("prepare_threshold")
+        pool["connect_args"] = {"prepare_threshold": int(wanted) if wanted else None}
     return pool
 
 

@@ -45,6 +45,8 @@ CLAUSES = {
 # what the ones before it wrote.
 SQL = {
     "load": "SELECT {fields} FROM {table} WHERE {here}",
+    # What a save is judged by: never what a replica that lags behind remembers.
+    "current": "SELECT {fields} FROM {table} WHERE {here} {primary}",
     "watch": "SELECT version, lease_until <= {now} FROM {table} WHERE {here}",
     "make_room": "DELETE FROM {table} WHERE id = :id_is AND expires <= {now}",
     "touch": (
@@ -63,7 +65,9 @@ SQL = {
         "WHERE {here} AND {free} AND (proof = :proof_is OR replaced LIKE :proof_in) "
         "{returning}"
     ),
-    "leased": "SELECT {fields} FROM {table} WHERE {here} AND lease = :lease_is",
+    "leased": (
+        "SELECT {fields} FROM {table} WHERE {here} AND lease = :lease_is {primary}"
+    ),
     "unlock": (
         "UPDATE {table} SET lease_until = 0 "
         "WHERE id = :id_is AND lease = :lease_is {relaxed}"
@@ -156,6 +160,8 @@ def statements(table: sql.Table, dialect: sql.Dialect) -> dict[str, Statement]:
         "now": NOW[dialect.name],
         "fields": FIELDS,
         "relaxed": "",
+        # A proxy that sends reads to replicas sends a locking one to the primary.
+        "primary": "" if dialect.name == "sqlite" else "FOR UPDATE",
         "returning": f"RETURNING {FIELDS}" if dialect.update_returning else "",
     }
     if dialect.name == "postgresql":

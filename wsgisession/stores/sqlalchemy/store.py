@@ -45,9 +45,10 @@ ID = re.compile(r"[0-9a-f]{32}")
 class SQLAlchemyStore:
     """A table of records, each with its lease in its own row.
 
-    :param url: of the database, for an engine of our own.  It has 16 connections in a
-        process, and with psycopg no prepared statements, because of PgBouncer.  A
-        SQLite database in memory lives in one process.
+    :param url: of the database, for an engine of our own.  It has up to 16 connections
+        in a process, and with psycopg no prepared statements, because of PgBouncer;
+        without one ``?prepare_threshold=5`` is quicker.  A SQLite database in memory
+        lives in one process.
     :param engine: the caller's instead; it is not changed, but each statement is
         committed.  With ``isolation_level="AUTOCOMMIT"`` in it, some drivers spare a
         round trip.
@@ -56,6 +57,8 @@ class SQLAlchemyStore:
     :param fill: gives their values, by name, for a session that is about to be saved.
     :param create_table: whether the table is made when it is found missing; by default
         with ``url`` only.
+
+    Of the requests that wait for a lock, those of other processes are not counted.
 
     A table that is not made so is made by ``create_table()`` or by a migration of the
     caller's: ``metadata`` holds ``table`` and nothing else, and can be Alembic's
@@ -226,13 +229,17 @@ class SQLAlchemyStore:
         if answer.met == 1:
             return
         self.unlock(record)
-        found = self.load(Key(record.id))
+        found = self._current(record)
         if answer.unsure:
             if found is not None and found.version == record.version:
                 return
             if found is None or found.version != values["version_is"]:
                 raise _unknown(record)
         raise VersionConflict(record.id, found)
+
+    def _current(self, record: Record) -> Record | None:
+        rows = self._rows("current", {"id_is": record.id})
+        return from_row(rows[0]) if rows else None
 
     def _insert(self, record: Record, values: Mapping[str, Any]) -> None:
         """Insert a row; where an expired one is in its place, that is removed.
@@ -246,7 +253,7 @@ class SQLAlchemyStore:
             if answer.refused is None:
                 return
             unsure = unsure or answer.unsure
-            found = self.load(Key(record.id))
+            found = self._current(record)
             if found is not None:
                 if unsure and found.version == record.version:
                     return
