@@ -145,7 +145,11 @@ class TokenStore(Protocol):
         """What it can do; ``token_octets`` is set."""
 
     def load(self, key: Key) -> Record | None:
-        """The record in ``key.token``, or None."""
+        """The record in ``key.token``, with ``key.proof`` as its proof, or None.
+
+        Where it knows when this token was ended, the record may come back with the proof
+        among those that were replaced (``until`` 0) and that moment as ``turned``.
+        """
 
     def save(self, record: Record, *, expect: int) -> str:
         """The token that holds ``record``.

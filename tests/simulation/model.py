@@ -267,6 +267,7 @@ class Serial:
             self.do_flush()
 
 
+ENDS = ("flush", "clear", "kill")
 LIMIT = 4000
 """Steps of the search; a program that takes more is left undecided."""
 
@@ -316,3 +317,5 @@ class Search:
                 self._go(after, {**readers, segment.request: mine}, rest)
             if segment.optional:
                 self._go(state, readers, rest)
+                if state.alive and any(verb[0] in ENDS for verb in segment.verbs):
+                    self._go(State(False, {}, None), readers, rest)

@@ -264,6 +264,8 @@ def _judge(
         done = _touched(sim, task)
         if ends:
             segment = segment._replace(optional=not done)
+            if done and _went_on_elsewhere(sim, task):
+                return segment._replace(keeps=False)
         elif not done and not acknowledged:
             return segment._replace(optional=True) if doubtful else None
     if ended and not acknowledged:
@@ -305,9 +307,15 @@ def _touched(sim: Simulation, task: Task) -> bool:
     id, birth = sim.ids[lineage], f'"birth-{lineage}"'.encode()
     if edition.IS_FIRST:
         return bool(task.deleted) or any(birth in data for _, _, data in task.saved)
-    return any(saved == id for _, saved, _ in task.saved) or any(
-        deleted == id for _, deleted in task.deleted
-    )
+    if task.saved and task.saved[-1][1] == id:
+        return True
+    return any(deleted == id for _, deleted in task.deleted)
+
+
+def _went_on_elsewhere(sim: Simulation, task: Task) -> bool:
+    """Whether what was written after an end is a session of its own."""
+    ids = [id for name, id in sim.ids.items() if name == lineage_of(sim, task)]
+    return bool(task.saved) and not edition.IS_FIRST and task.saved[-1][1] not in ids
 
 
 def _of_administrator(task: Task, lineage: str) -> list[Segment]:
@@ -459,9 +467,10 @@ def _no_older_token(sim: Simulation, lineage: str, first: str) -> None:
         if "clear" in names and edition.IS_FIRST and not names & {"login", "flush"}:
             continue
         old = {first, task.presented}
+        again = "login" in names and _rivals(sim, task)
         for other in sim.tasks:
-            if other is task or other.request.names() & STRONG:
-                continue
+            if again or other is task or other.request.names() & STRONG:
+                continue  # a second login lets the token of the first live
             if other.request.browser == "forged":
                 continue
             if other.begun is not None and other.begun < (task.ended or 0):

@@ -548,6 +548,22 @@ class TestTurnedSessions:
         with pytest.raises(VersionConflict):
             revocable.save(newer(held), expect=held.version)
 
+    def test_a_token_that_has_ended_is_no_stranger(
+        self, revocable: CookieStore
+    ) -> None:
+        """With its proof it comes back as replaced just now, and opens nothing."""
+        token = issued(revocable, record())
+        later = turned(revocable, token)
+        proof = "ab" * 32
+        found = revocable.load(Key("", proof, token))
+        assert found is not None
+        assert not found.admits(proof, time.time())
+        assert found.knows(proof)
+        assert abs(found.turned - time.time()) < 60
+        good = revocable.load(Key("", proof, later))
+        assert good is not None
+        assert good.admits(proof, time.time())
+
     def test_one_of_two_turns_wins(self, revocable: CookieStore) -> None:
         """Of many at once from one token, one is done and the others are refused."""
         token = issued(revocable, record())

@@ -35,9 +35,9 @@ from wsgisession.stores.file import FileStore, disk, leases
 from wsgisession.stores.file import folder as folders
 from wsgisession.stores.file import store as module
 from wsgisession.testing import (
-    BlindStore,
     IterableStoreSuite,
     LockingStoreSuite,
+    StoreSuite,
     in_threads,
     key,
     newer,
@@ -46,6 +46,7 @@ from wsgisession.testing import (
     refused,
     stored,
 )
+from wsgisession.testing.blind import BlindStore
 
 from ..conftest import missing
 
@@ -76,7 +77,7 @@ class TestFileStore(LockingStoreSuite, IterableStoreSuite):
         return FileStore(folder)
 
 
-class TestDurableFileStore(LockingStoreSuite, IterableStoreSuite):
+class TestDurableFileStore(StoreSuite):
     @pytest.fixture
     def store(self, folder: Path) -> FileStore:
         return FileStore(folder, durability="fsync")
@@ -245,6 +246,14 @@ class TestFolder:
             pass
         after = {path: path.stat().st_ino for path in (folder / "locks").iterdir()}
         assert after == before
+
+    def test_workers_may_open_it_at_once(self, folder: Path) -> None:
+        """As all workers of a server do when it starts for the first time."""
+        stores = in_threads(8, lambda number: FileStore(folder))
+        for number, store in enumerate(stores):
+            given = record(str(number))
+            store.save(given, expect=0)
+            assert stores[0].load(key(given)) == stored(given)
 
     def test_a_store_that_is_opened_again_makes_nothing(
         self, store: FileStore, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -1163,7 +1172,6 @@ GREENLETS = """
 from gevent import monkey
 monkey.patch_all()
 import sys, gevent
-from wsgisession.testing.blind import BlindStore
 from wsgisession.record import Key
 from wsgisession.stores.file import FileStore
 store = FileStore(sys.argv[1])

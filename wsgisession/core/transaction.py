@@ -286,6 +286,9 @@ class Transaction:
         if now is not None and now.record.version == ours.version:
             self._end()  # a foreign lease is in the way; an end waits for nobody
             return
+        if self.repository.token_room is not None:
+            self._end()  # the store cannot show what there is now
+            return
         if now is not None and now.record.knows(work.presented):
             work.stored = now
             return

@@ -111,7 +111,7 @@ class OpaqueTokens:
 
     def recognise(self, value: str) -> Key | None:
         if 0 < len(value) <= self._longest and value.isascii():
-            return Key("", None, value)
+            return Key("", hashlib.sha256(value.encode()).hexdigest(), value)
         return None
 
     def issue(self, token: str) -> str:

@@ -141,6 +141,11 @@ class Revocations:
             return self.end_user(user, keep=None)
         return mark.tag
 
+    def ended_at(self, id: str) -> float | None:
+        """When older tokens of a session were last ended, in epoch seconds."""
+        record, _ = self._load("session", id)
+        return None if record is None else record.created
+
     # -- ends --------------------------------------------------------------------------
 
     def end(self, id: str) -> None:

@@ -21,7 +21,7 @@ from ...crypto.sealing import (
     uncompressed,
 )
 from ...errors import ConfigurationError, VersionConflict
-from ...record import Key, Record
+from ...record import Key, Record, Replaced
 from ...store import Capabilities, Store
 from .revocation import Origin, Revocations, Tags, unknown_origin
 
@@ -104,16 +104,26 @@ class CookieStore:
             )
 
     def load(self, key: Key) -> Record | None:
-        """The record in ``key.token``; ``key.id`` and ``key.proof`` do not matter."""
+        """The record in ``key.token``; ``key.id`` does not matter.
+
+        Its proof is that of the key.  Where its token has ended, the record comes back as
+        one whose proof was replaced at that moment, for a request under way must be told
+        from a stranger; without a proof in the key it is absent.
+        """
         opened = None if key.token is None else self._opened(key.token)
         if opened is None:
             return None
         record, origin = opened
+        proof = key.proof or ""
         if self._revocations is None:
-            return record
-        if self._revocations.current(record.id, origin) is None:
+            return record._replace(proof=proof)
+        if self._revocations.current(record.id, origin) is not None:
+            return record._replace(proof=proof, lease=origin)
+        ended = self._revocations.ended_at(record.id) if proof else None
+        if ended is None:
             return None
-        return record._replace(lease=origin)
+        replaced = (Replaced(proof, 0.0),)
+        return record._replace(replaced=replaced, turned=ended, lease=origin)
 
     def save(self, record: Record, *, expect: int) -> str:
         """The token that holds ``record``.

@@ -94,7 +94,10 @@ class FileStore:
     def save(self, record: Record, *, expect: int) -> None:
         if not ID.fullmatch(record.id):
             raise StoreError("the id of a record must be 32 hexadecimal digits")
-        if self._is_inserted(record, expect):
+        # A new session has a random id: nothing is there, so it needs no lock and no look,
+        # but where a lease is to be ended or a marker to be written.
+        is_plain = not expect and record.lease is None and record.user is None
+        if is_plain and self._insert(record):
             return
         with self._leases.stripe(record.id) as stripe:
             is_ours = stripe.end(record.lease)
@@ -221,14 +224,8 @@ class FileStore:
             _log.error("the file of session %s is damaged: counted as absent", id)
             return None
 
-    def _is_inserted(self, record: Record, expect: int) -> bool:
-        """Insert a record in one step, without a lock and a look; False if it needs them.
-
-        The id of a new session is random, so nothing is there.  A lease needs the lock
-        to end it, and a marker so that no sweep takes it.
-        """
-        if expect or record.lease is not None or record.user is not None:
-            return False
+    def _insert(self, record: Record) -> bool:
+        """Write a record where no file is, in one step; False if there is one."""
         try:
             return self._disk.insert(self._path(record.id), encode(record))
         except OSError as error:
