@@ -137,8 +137,9 @@ class Run:
     # -- looking -----------------------------------------------------------------------
 
     def do_get(self, s: Any, key: str) -> Any:
-        self.locals[key] = value = s.get(key)
-        return list(value) if isinstance(value, list) else value
+        value = s.get(key)
+        self.locals[key] = list(value) if isinstance(value, list) else value
+        return self.locals[key]
 
     def do_who(self, s: Any) -> Any:
         self.saw_birth = s.get("birth")

@@ -213,6 +213,9 @@ def segments_of(sim: Simulation, task: Task, lineage: str) -> list[Segment]:
     strong = names & {*STRONG}
     if run.was_new and not strong:
         return []
+    if strong and not edition.IS_FIRST and task.saved and not _touched(sim, task):
+        if all(id != sim.ids[lineage] for _, id, _ in task.saved):
+            return []  # it has a session of its own
     segments = _cut(task)
     kept = []
     for segment in segments:
@@ -271,6 +274,9 @@ def _judge(
     if ended and not acknowledged:
         return segment._replace(optional=True, keeps=False) if ends else None
     sent = segment.verbs[-1][0] == "stream"
+    late = "stream" in task.request.names() and last and not sent
+    if late and task.error is not None and not doubtful:
+        return None  # too late for another answer
     if acknowledged or ((last or sent) and task.answered and not doubtful):
         if not last or acknowledged or not (raised and not task.answered):
             settings = sim.program.settings

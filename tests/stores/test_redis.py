@@ -450,6 +450,9 @@ class TestConfiguration:
             "redis://:hid/den@localhost",
             "redis://:hid?den@localhost",
             "redis://:hid#den@localhost",
+            "redis://:12#hidden@localhost",
+            "redis://:12?hidden@localhost",
+            "redis://:12/hidden@localhost",
             "redis://:hid[den@localhost",
             "redis://:hid]den@localhost",
             "redis://:[hid]den@localhost",
@@ -1334,6 +1337,17 @@ class TestConnections:
         server.client().client_kill_filter(_type="normal")
         time.sleep(idle)
         store.save(newer(given), expect=given.version)
+
+    def test_many_that_the_server_closed(
+        self, store: RedisStore, server: RedisServer
+    ) -> None:
+        """No request is tried a second time on one that was closed, too."""
+        given = record()
+        store.save(given, expect=0)
+        for _ in range(20):
+            in_threads(8, lambda _: [store.load(key(given)) for _ in range(10)])
+            server.client().client_kill_filter(_type="normal")
+            in_threads(8, lambda _: [store.load(key(given)) for _ in range(10)])
 
     def test_they_are_kept(self, store: RedisStore, server: RedisServer) -> None:
         """As many as there were threads at once, and no more."""

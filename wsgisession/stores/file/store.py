@@ -94,8 +94,8 @@ class FileStore:
     def save(self, record: Record, *, expect: int) -> None:
         if not ID.fullmatch(record.id):
             raise StoreError("the id of a record must be 32 hexadecimal digits")
-        # A new session has a random id: nothing is there, so it needs no lock and no look,
-        # but where a lease is to be ended or a marker to be written.
+        # A new session has a random id: nothing is there, so it needs no lock and no
+        # look, but where a lease is to be ended or a marker to be written.
         is_plain = not expect and record.lease is None and record.user is None
         if is_plain and self._insert(record):
             return

@@ -209,7 +209,8 @@ class Kept:
     def _follow_fork(self) -> None:
         # They are the parent's.  Were they forgotten, some drivers would say goodbye to
         # the server in the parent's name.
-        pass
+        self._left.append(self._idle)
+        self._begin()
 
 
 class Lent:
