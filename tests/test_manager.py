@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from wsgisession import (
+    Capabilities,
     ConfigurationError,
     LockTimeout,
+    Options,
+    SessionEnded,
     SessionManager,
     StoreError,
 )
 from wsgisession.stores.memory import MemoryStore
 
-from .conftest import Clock, CountingStore
+from .conftest import Clock, CountingStore, key_of, reopened, stored
 
 
 @pytest.fixture
@@ -38,8 +41,10 @@ def test_a_session_without_a_request(manager: SessionManager) -> None:
     session = manager.create()
     session["last_login"] = 1376587691
     session.save()
-    assert session.token is not None
-    assert manager.open(session.token)["last_login"] == 1376587691
+    token = manager.token_of(session)
+    assert token is not None
+    assert manager.open(token)["last_login"] == 1376587691
+    assert manager.open_cookie(f"a=b; sid={token}")["last_login"] == 1376587691
 
 
 def test_get_by_id(manager: SessionManager) -> None:
@@ -48,13 +53,14 @@ def test_get_by_id(manager: SessionManager) -> None:
     session = manager.get(id)
     assert session is not None
     assert (session["n"], session.user, session.id) == (1, "ann", id)
-    assert session.token is None
+    assert manager.token_of(session) is None
     session["n"] = 2
     session.save()
     found = manager.get(id)
     assert found is not None
     assert found["n"] == 2
-    assert manager.get("0" * 64) is None
+    for unknown in ("0" * 32, "", "x", "../x", "\0"):
+        assert manager.get(unknown) is None
 
 
 def test_edit_holds_the_lock(manager: SessionManager) -> None:
@@ -64,16 +70,10 @@ def test_edit_holds_the_lock(manager: SessionManager) -> None:
         assert session.locked
         session["n"] += 1
         with pytest.raises(LockTimeout):
-            manager.store.lock(_key(id), wait=0.05, lease=1)  # type: ignore[attr-defined]
+            manager.get(id).lock(wait=0.05)  # type: ignore[union-attr]
     found = manager.get(id)
     assert found is not None
     assert found["n"] == 2
-
-
-def _key(id: str) -> Any:
-    from wsgisession import Key
-
-    return Key(id)
 
 
 def test_edit_drops_what_an_exception_left(manager: SessionManager) -> None:
@@ -88,9 +88,43 @@ def test_edit_drops_what_an_exception_left(manager: SessionManager) -> None:
 
 def test_edit_of_nothing(manager: SessionManager) -> None:
     """A session that is not there is a KeyError, and is not made."""
-    with pytest.raises(KeyError), manager.edit("0" * 64):
+    with pytest.raises(KeyError), manager.edit("0" * 32):
         raise AssertionError("not reached")
     assert list(manager.sessions()) == []
+
+
+def test_clear_in_edit_drops_the_values(manager: SessionManager) -> None:
+    """No client can be given a new token there: the session lives on, and its token."""
+    session = stored(manager, n=1)
+    token = str(manager.token_of(session))
+    with manager.edit(session.id) as edited:
+        edited.clear()
+        edited["m"] = 2
+    assert manager.open(token) == {"m": 2}
+    assert manager.open(token).id == session.id
+
+
+def test_flush_in_edit_ends(manager: SessionManager) -> None:
+    """No token leads anywhere any more."""
+    session = stored(manager, n=1)
+    with manager.edit(session.id) as edited:
+        edited.flush()
+    assert reopened(manager, session).new
+    assert list(manager.sessions()) == []
+
+
+def test_edit_saves_whatever_the_options_say(store: Any, clock: Clock) -> None:
+    """``auto=False`` is for requests; and no token is changed that nobody would learn."""
+    options = Options(auto=False, rotate_every=3600)
+    manager = SessionManager(store, options, clock=clock)
+    session = stored(manager, n=1)
+    token = str(manager.token_of(session))
+    clock.pass_by(3601)
+    with manager.edit(session.id) as edited:
+        edited["n"] = 2
+    assert manager.open(token) == {"n": 2}
+    record = store.load(key_of(session))
+    assert record.replaced == ()
 
 
 def test_end(manager: SessionManager) -> None:
@@ -124,36 +158,51 @@ def test_an_ended_users_request_in_flight_brings_nothing_back(
     assert thief["n"] == 1
     manager.end_user("ann")
     thief["n"] = 2
-    thief.save()
+    with pytest.raises(SessionEnded):
+        thief.save()
+    assert thief.ended
     assert list(manager.sessions()) == []
 
 
-def test_end_user_follows_a_change_of_identity(store: Any) -> None:
-    """P10: a session that regenerates while the user is being ended is ended too."""
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda s: s.update(n=1), []),
+        (lambda s: s.rotate(), []),
+        (lambda s: s.regenerate(), []),
+        (lambda s: s.login("bob"), ["bob"]),
+    ],
+    ids=["save", "rotate", "regenerate", "another user"],
+)
+def test_end_user_beside_a_request_of_the_session(
+    store: Any, change: Any, left: list[str]
+) -> None:
+    """P10: a session that changes after it was listed is ended too, if it is theirs."""
     manager = SessionManager(store)
     id = logged_in(manager, "ann")
 
     class Racing(CountingStore):
-        """Regenerates the session right after it was listed."""
+        """Changes the session right after it was listed."""
 
-        armed = True
+        is_armed = True
 
         def __init__(self) -> None:
             super().__init__(store)
-            self.records = self.list_and_regenerate
+            self.records = self.list_and_change
 
-        def list_and_regenerate(self, *, user: str | None = None) -> Any:
+        def list_and_change(self, *, user: str | None = None) -> Any:
             listed = list(store.records(user=user))
-            if self.armed:
-                self.armed = False
+            if self.is_armed:
+                self.is_armed = False
                 session = manager.get(id)
                 assert session is not None
-                session.regenerate()
-                session.commit()
+                change(session)
+                session.save()
             return iter(listed)
 
-    assert SessionManager(Racing()).end_user("ann") == 2
-    assert list(manager.sessions_of("ann")) == []
+    ended = SessionManager(Racing()).end_user("ann")
+    assert ended == (0 if left else 1)
+    assert [each.user for each in manager.sessions()] == left
 
 
 def test_expired_sessions_are_swept(store: Any) -> None:
@@ -168,6 +217,20 @@ def test_expired_sessions_are_swept(store: Any) -> None:
     assert told in ([5], [])
     assert manager.delete_expired() == 0
     assert [s.id for s in manager.sessions()] == [alive]
+
+
+def test_pitfall_a_rotation_makes_no_second_session(manager: SessionManager) -> None:
+    """One session is one in every list, whatever became of its token."""
+    session = manager.create()
+    session.login("ann")
+    session.save()
+    for verb in ("rotate", "regenerate", "rotate"):
+        session = reopened(manager, session)
+        getattr(session, verb)()
+        session.save()
+    assert [each.id for each in manager.sessions()] == [session.id]
+    assert [each.id for each in manager.sessions_of("ann")] == [session.id]
+    assert manager.end_user("ann") == 1
 
 
 def test_listing_leaves_out_what_the_options_ended(clock: Clock) -> None:
@@ -187,6 +250,7 @@ def test_a_store_that_cannot_list_says_so(verb: str) -> None:
 
     class Four:
         load, save, touch, delete = store.load, store.save, store.touch, store.delete
+        capabilities = Capabilities()
 
     call = getattr(SessionManager(Four()), verb)
     with pytest.raises(ConfigurationError, match="Four cannot list its sessions"):
@@ -199,6 +263,24 @@ def test_what_is_no_store_is_refused() -> None:
         SessionManager({})  # type: ignore[arg-type]
 
 
+def test_a_store_that_is_less_than_it_says_is_refused() -> None:
+    """A misspelt method is found at construction, not at the first request."""
+    store = MemoryStore()
+
+    class Four:
+        load, save, touch, delete = store.load, store.save, store.touch, store.delete
+
+    for can, lacks in (
+        (Capabilities(locks=True), "LockingStore"),
+        (Capabilities(lists=True), "IterableStore"),
+        (Capabilities(ends_users=True), "UserEndingStore"),
+    ):
+        four = Four()
+        four.capabilities = can  # type: ignore[attr-defined]
+        with pytest.raises(ConfigurationError, match=f"lacks methods of .*{lacks}"):
+            SessionManager(four)  # type: ignore[arg-type]
+
+
 def test_a_broken_store_is_an_error_and_not_an_absence() -> None:
     """P8: get() of a session does not say None when the store is away."""
 
@@ -207,4 +289,4 @@ def test_a_broken_store_is_an_error_and_not_an_absence() -> None:
             raise StoreError("away")
 
     with pytest.raises(StoreError):
-        SessionManager(Away()).get("0" * 64)
+        SessionManager(Away()).get("0" * 32)

@@ -91,7 +91,8 @@ class Session(MutableMapping[str, Any]):
         In ``manager.edit()``, where no client can be given a new token, only the values
         go.
         """
-        if self._work().work.is_administered:
+        transaction = self._access.transaction
+        if transaction is not None and transaction.work.is_administered:
             self._access.writing().work.copy.clear()
         else:
             self.flush()

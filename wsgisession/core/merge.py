@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from ..errors import SerializationError
 from ..serializers import IMMUTABLE
 from .codec import Codec
 
@@ -287,7 +288,7 @@ class WorkingCopy:
         for key, lent in self._lent.items():
             if key in self.writes or lent.octets is None:
                 continue
-            if self._codec.encode_value(lent.value) != lent.octets:
+            if not self._is_still(lent.value, lent.octets):
                 self.writes.add(key)
                 self.values[key] = lent.value
 
@@ -296,7 +297,7 @@ class WorkingCopy:
         unchanged = []
         for key, lent in self._detached:
             octets = lent.octets
-            if octets is None or self._codec.encode_value(lent.value) == octets:
+            if octets is None or self._is_still(lent.value, octets):
                 unchanged.append((key, lent))
                 continue
             self.overtaken.setdefault(key, self._codec.decode_value(octets))
@@ -305,6 +306,15 @@ class WorkingCopy:
             self.values[key] = lent.value
             self._lent[key] = Lent(lent.value, None)
         self._detached = unchanged
+
+    def _is_still(self, value: Any, octets: bytes) -> bool:
+        """Whether a lent value is what it was.  If it cannot be encoded any more it is
+        not, and the save will say which key that is.
+        """
+        try:
+            return self._codec.encode_value(value) == octets
+        except SerializationError:
+            return False
 
     # -- comparing ---------------------------------------------------------------------
 

@@ -151,7 +151,7 @@ class Transaction:
         if is_ours and work.meta.has_passed(self.repository.options, now):
             work.flush()
         try:
-            if work.state is State.FLUSHED and not work.is_worth_storing():
+            if work.has_to_end and not work.is_worth_storing():
                 self._end()
             self._settle(now)
         finally:
@@ -173,7 +173,7 @@ class Transaction:
     def roll_back(self) -> None:
         """Drop what a failed request did, but for an end, which stands."""
         try:
-            if self.work.state is State.FLUSHED:
+            if self.work.has_to_end:
                 self._end()
         finally:
             self.release()
@@ -181,10 +181,11 @@ class Transaction:
     def commit_late(self) -> None:
         """Write what was changed after the headers have left, where no cookie is due."""
         work = self.work
+        work.forbid_replay()
         try:
-            if work.state is State.FLUSHED:
+            if work.has_to_end:
                 self._end()
-            elif work.state is State.STORED and work.has_changed():
+            elif self._replay_due is None and work.has_changed():
                 if self.repository.token_room is not None:
                     raise SessionClosed(
                         "the headers have left, and this session is held in a cookie; "
@@ -197,17 +198,16 @@ class Transaction:
     def _end(self) -> None:
         """Delete what was ended here."""
         work = self.work
-        assert work.stored is not None
-        key = Key(work.id)
-        work.take_another_id()
-        self.repository.delete(key)
+        if work.state is State.FLUSHED:
+            self.repository.delete(Key(work.id))
+            work.take_another_id()
         self._end_rivals()
 
     def _end_rivals(self) -> None:
         """Of several sessions that a client presented at once, none is to stay."""
-        rivals, self.work.rivals = self.work.rivals, ()
-        for key in rivals:
+        for key in self.work.rivals:
             self.repository.delete(key)
+        self.work.rivals = ()
 
     # -- the table ---------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class Transaction:
         if known and stored is not None and stored.record.user == work.meta.user:
             # The user clicked twice: both clicks lead to the session of the first.
             work.copy.rebase(stored.record.data)
-            work.copy.keep_ours()
+            self._decide_conflicts()
             self._write(Turn.AGAIN, now)
             return
         log.warning(

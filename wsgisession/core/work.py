@@ -31,6 +31,7 @@ class Work:
     """What a request knows of its session and wants of it."""
 
     __slots__ = (
+        "_begins_anyway",
         "_expiry_changed",
         "_has_ended",
         "_id",
@@ -77,6 +78,8 @@ class Work:
         self._turn = Turn.NONE
         self._is_forced = False
         self._has_ended = False
+        self._begins_anyway = False
+        """Whether what a post from another site may do was done here as well."""
         self._expiry_changed = False
         if found.stored is not None:
             self._id = found.stored.record.id
@@ -116,6 +119,12 @@ class Work:
         """Whether the session was opened by its id, so that no client is answered."""
         key = self._key
         return key is not None and key.proof is None and key.token is None
+
+    @property
+    def _is_by_client(self) -> bool:
+        """Whether a client presented the token: it is seen and in use."""
+        is_presented = self._key is not None and not self.is_administered
+        return is_presented and self._token is None
 
     def own_token(self) -> Token:
         """The token for a session that is not stored."""
@@ -157,7 +166,7 @@ class Work:
         """Ask for a new token; of several wishes the strongest counts."""
         self._turn = max(self._turn, turn)
         if turn is Turn.REGENERATE:
-            self._runs_once = True
+            self._runs_once = self._begins_anyway = True
 
     def log_in(self, user: str, details: Mapping[str, Any]) -> None:
         """Bind the session to a user.  The values of another user go."""
@@ -187,7 +196,12 @@ class Work:
         self._runs_once, self.has_logged_in = True, False
         self._is_forced = self._is_unsent = False
         self._turn, self._token = Turn.NONE, None
-        self._has_ended = self.plan.has_cookie
+        self._has_ended, self._begins_anyway = self.plan.has_cookie, True
+
+    @property
+    def has_to_end(self) -> bool:
+        """Whether an end that was asked for here has not been carried out yet."""
+        return self.state is State.FLUSHED or (self._has_ended and bool(self.rivals))
 
     # -- values that are dropped or forced ---------------------------------------------
 
@@ -206,10 +220,10 @@ class Work:
         )
 
     def has_changed(self) -> bool:
-        """Whether the end of the request has anything to write or to end."""
+        """Whether the end of the request has anything to write, to end or to drop."""
         facts = self.facts(self._repository.now(), is_first=False)
-        if facts.state is State.STORED:
-            return facts.wants_token or facts.has_changed
+        if facts.state is State.STORED or facts.state is State.ENDED:
+            return facts.wants_token or facts.has_changed or facts.has_logged_in
         return facts.state is State.FLUSHED or facts.is_worth_storing
 
     # -- the facts ---------------------------------------------------------------------
@@ -225,7 +239,7 @@ class Work:
                 State.ENDED, has_logged_in=self.has_logged_in, has_changed=changed
             )
         options, meta = self._repository.options, self.meta
-        by_client = self._key is not None and self._token is None
+        by_client = self._is_by_client
         return Facts(
             state,
             False,
@@ -254,23 +268,18 @@ class Work:
 
     @property
     def is_kept_back(self) -> bool:
-        """Whether values are dropped because a post from another site wrote them."""
-        return (
-            self.state is State.ABSENT
-            and bool(self.copy.values)
-            and not (self._may_begin() or self._is_forced)
-        )
+        """Whether a post from another site wrote what its browser will not find."""
+        if self._may_begin():
+            return False
+        if self.state is State.ABSENT:
+            return bool(self.copy.values)
+        return self._is_unsent
 
     def _may_begin(self) -> bool:
         """Whether a new session may begin: also a post from another site may end one,
         or ask for a new token, as a login does.
         """
-        return (
-            self.plan.may_begin
-            or self.has_logged_in
-            or self._has_ended
-            or self._turn is Turn.REGENERATE
-        )
+        return self.plan.may_begin or self._begins_anyway
 
     def wanted_turn(self, now: float) -> Turn:
         """The change of the token that was asked for and is still to be done."""
@@ -291,7 +300,7 @@ class Work:
         """Whether the token is older than ``rotate_every``."""
         options, stored = self._repository.options, self.stored
         every = options.rotate_every
-        if every is None or self._key is None or self._token is not None:
+        if every is None or not self._is_by_client:
             return False
         if stored is None or self._repository.token_room is not None:
             return False
@@ -319,7 +328,7 @@ class Work:
             record = Record(token.id, 0, b"", now, now, now, None, token.proof, now)
             return record, token
         record = stored.record
-        if self._token is None and is_unseen(record, stored.standing):
+        if self._is_by_client and is_unseen(record, stored.standing):
             grace = self._repository.options.rotate_grace
             record = confirmed(record, now, grace)
         return (record, None) if turn is Turn.NONE else self._turned(record, turn, now)
@@ -360,7 +369,7 @@ class Work:
         return cookie(
             Sent(
                 has_unsent_token=is_stored and self._is_unsent and self._may_begin(),
-                has_ended=self._has_ended,
+                has_ended=self._has_ended and not self.has_to_end,
                 must_renew=self._expiry_changed,
                 holds_current=self.token is not None,
             )

@@ -59,10 +59,8 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         # So that a failure shows the values, and not only the line.
-        modules = sorted(
-            {f"{__name__}.{each}" for each in (*_HOMES.values(), "leases")}
-        )
-        pytest.register_assert_rewrite(*modules)
+        for each in ("leases", "listing", "locking", "records", "stores", "tokens"):
+            pytest.register_assert_rewrite(f"{__name__}.{each}")
     return getattr(import_module(f".{home}", __name__), name)
 
 

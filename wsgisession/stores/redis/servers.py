@@ -38,7 +38,7 @@ class Connections(Protocol):
     """Where a command gets its connection."""
 
     def take(self) -> Any:
-        """A connection that nobody else uses."""
+        """A connection that no other thread uses."""
 
     def give(self, connection: Any) -> None:
         """A connection back, with no answer still to come."""
