@@ -34,7 +34,7 @@ class Browser:
             "REQUEST_METHOD": request.method,
             "PATH_INFO": f"/{request.name}",
             "SCRIPT_NAME": "",
-            "QUERY_STRING": "",
+            "QUERY_STRING": request.query,
             "SERVER_NAME": "shop.example",
             "SERVER_PORT": "443" if request.scheme == "https" else "80",
             "HTTP_HOST": "shop.example",

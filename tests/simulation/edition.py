@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import wsgisession
-from wsgisession import Options, SessionManager, SessionMiddleware, errors
+from wsgisession import Key, Options, SessionManager, SessionMiddleware, errors
 from wsgisession.stores.memory import MemoryStore
 
 IS_FIRST = not hasattr(errors, "VersionConflict")
@@ -32,7 +32,7 @@ VersionConflict = errors.Conflict if IS_FIRST else errors.VersionConflict
 
 _KNOWN = {field.name for field in dataclasses.fields(Options)}
 
-__all__ = ["MemoryStore", "SessionManager", "SessionMiddleware", "wsgisession"]
+__all__ = ["Key", "MemoryStore", "SessionManager", "SessionMiddleware", "wsgisession"]
 
 
 def options(settings: Mapping[str, Any]) -> Options:

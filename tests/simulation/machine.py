@@ -58,6 +58,7 @@ class Run:
         self.id: str | None = None
         self.saves_at = len(actor.saved)
         self.finished = False
+        self.status = "200 OK"
 
     def run(self, session: Any, verbs: tuple[Verb, ...]) -> None:
         """Run verbs; the scheduler may switch before each."""
@@ -123,6 +124,9 @@ class Run:
         pending, self.pending = self.pending, {}
         if verb == "unlock" and self.no_auto:
             return
+        request = getattr(self.actor, "request", None)
+        if request is not None and request.site == "cross-site" and not request.is_safe:
+            return  # what a post from another site begins is not kept, by section 3
         for key, (marker, since) in pending.items():
             saved = self.actor.saved[since:]
             if not any(f'"{marker}"'.encode() in data for _, _, data in saved):
@@ -210,6 +214,11 @@ class Run:
         self.pending.pop(key, None)
         self.attached.discard(key)
 
+    def do_drain(self, s: Any) -> None:
+        for key in list(s):
+            del s[key]
+        self.let_go()
+
     def do_pop(self, s: Any, key: str, marker: str) -> None:
         value = s.pop(key, None)
         self.pending.pop(key, None)
@@ -285,6 +294,9 @@ class Run:
 
     def do_pause(self, s: Any, name: str) -> None:
         """A place for a script to stop at."""
+
+    def do_answer(self, s: Any, status: str) -> None:
+        self.status = status
 
     def do_fail(self, s: Any) -> None:
         raise Boom

@@ -101,6 +101,8 @@ class Serial:
             if not self.alive:
                 raise Lost
             after = State(True, before, self.user)
+        elif self.saves:
+            after = self.unchanged()
         else:
             return self.unchanged()
         for key in reader.agreed:
@@ -111,6 +113,8 @@ class Serial:
         return after
 
     user_changed = False
+    saves = False
+    """Whether the record is saved though no value has changed."""
 
     def unchanged(self) -> State:
         return State(self.alive, self.base, self.user)
@@ -141,8 +145,9 @@ class Serial:
 
     def _lend(self, key: str, value: Any) -> None:
         if isinstance(value, list):
+            known = self.reader.held.get(key) is value
             self.reader.held[key] = value
-            if key not in self.wrote:
+            if key not in self.wrote and not known:
                 self.reader.settled[key] = copy.deepcopy(value)
 
     def nothing(self, *rest: Any) -> None:
@@ -218,6 +223,10 @@ class Serial:
             self.wrote.add(key)
         self.reader.held.pop(key, None)
 
+    def do_drain(self) -> None:
+        for key in self._keys():
+            self.do_del(key)
+
     def do_pop(self, key: str, marker: str) -> None:
         value = self._read(key)
         self.do_del(key)
@@ -231,6 +240,18 @@ class Serial:
     do_discard = do_revert
 
     # -- identity ----------------------------------------------------------------------
+
+    def do_rotate(self) -> None:
+        self.saves = True
+
+    def do_regenerate(self) -> None:
+        self.saves = True
+
+    def do_force(self) -> None:
+        self.saves = True
+
+    def do_expiry(self, seconds: int | None) -> None:
+        self.saves = True
 
     def do_login(self, user: str, marker: str) -> None:
         if self.user not in (None, user):

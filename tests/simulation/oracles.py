@@ -36,6 +36,7 @@ def may_run_again(sim: Simulation, request: Request) -> bool:
         and request.site == "same-origin"
         and sim.program.settings.get("replay", True) is True
         and not names & {*STRONG, "no_replay", "stream", "end_others"}
+        and not request.query
         and request.browser != "forged"
     )
 
@@ -46,6 +47,8 @@ def must_not_run_again(sim: Simulation, task: Task) -> str | None:
     first = task.runs[0]
     if not request.is_safe:
         return "its method is not safe"
+    if "code=" in request.query and "state=" in request.query:
+        return "it is an OAuth answer"
     if request.site in ("cross-site", "none"):
         return f"it came from outside ({request.site})"
     if request.site == "" and request.scheme == "https":
@@ -90,7 +93,7 @@ def _saves_inside(verbs: tuple[Verb, ...]) -> bool:
 
 def is_promised_silence(sim: Simulation, request: Request) -> bool:
     """Whether this request locks or can be run again from its beginning to its end."""
-    if not is_one_transaction(request):
+    if not is_one_transaction(request) or "fail" in request.names():
         return False
     if request.method == "ADMIN":
         return True
@@ -232,8 +235,10 @@ def _cut(task: Task) -> list[Segment]:
     verbs: list[Verb] = []
     begin: int | None = None
     for step in run.trace:
-        begin = step.begin if begin is None else begin
-        if step.error is None or step.verb[0] in ("flush", "clear"):
+        # What it reads later may be what it loaded at first.
+        begin = run.trace[0].begin if begin is None else begin
+        inner = step.verb[0] == "exit" and not step.is_boundary
+        if not inner and (step.error is None or step.verb[0] in ("flush", "clear")):
             verbs.append(step.verb)
         if step.is_boundary:
             segments.append(
@@ -264,7 +269,7 @@ def _judge(
     if names & (turning | {"clear"} if edition.CLEAR_ENDS else turning) and (
         sim.world.moved >= 9.5 or sim.is_skewed or _rivals(sim, task)
     ):
-        done = _touched(sim, task)
+        done = _touched(sim, task) or (ends and _must_end(sim, task))
         if ends:
             segment = segment._replace(optional=not done)
             if done and _went_on_elsewhere(sim, task):
@@ -274,7 +279,9 @@ def _judge(
     if ended and not acknowledged:
         return segment._replace(optional=True, keeps=False) if ends else None
     sent = segment.verbs[-1][0] == "stream"
-    late = "stream" in task.request.names() and last and not sent
+    assert task.run is not None
+    streamed = any(step.verb[0] == "stream" for step in task.run.trace)
+    late = streamed and last and not sent
     if late and task.error is not None and not doubtful:
         return None  # too late for another answer
     if acknowledged or ((last or sent) and task.answered and not doubtful):
@@ -294,6 +301,19 @@ def _judge(
     if ends:
         return segment._replace(keeps=False)
     return None
+
+
+def _must_end(sim: Simulation, task: Task) -> bool:
+    """Whether its flush ends the session: a known proof may, during the window."""
+    turns = [t for t in sim.tasks if t.request.names() & {*STRONG, "rotate"}]
+    return (
+        is_calm(sim)
+        and sim.world.moved < 9
+        and len(turns) <= 3
+        and task.answered
+        and not task.request.names() & {"login", "save", "with", "unlock"}
+        and not sim.program.settings.get("rotate_every")
+    )
 
 
 def _rivals(sim: Simulation, task: Task) -> bool:
@@ -382,6 +402,8 @@ def silence(sim: Simulation) -> None:
             if kind == "ended":
                 if not ending:
                     sim.problem("2 ended by nobody", f"{task.name} was told: {text}")
+            elif ending and "login" in task.request.names():
+                continue  # the second of two clicks finds its token ended: it has no lock
             elif is_promised_silence(sim, task.request):
                 sim.problem(
                     "2 reported", f"{task.name} locks or can be run again: {kind}, {text}"
@@ -404,7 +426,7 @@ def failures(sim: Simulation) -> None:
     for task in sim.tasks:
         if not task.request.verbs or task.dead:
             continue
-        fails = "fail" in task.request.names()
+        fails = task.request.names() & {"fail", "answer"}
         error = task.error
         if task.faults:
             if task.answered and not sim.has("rollback") and _swallowed_nothing(task):
@@ -507,8 +529,8 @@ def rotated_tokens(sim: Simulation) -> None:
     due = sim.program.settings.get("rotate_every")
     if not rotating and not due:
         return
-    if due:
-        return  # whoever looks would be given yet another token
+    if due or not all(task.answered for task in sim.tasks):
+        return  # whoever looks would be given yet another token, or one was lost
     issued = {sim.first_tokens["main"]}
     for task in sim.tasks:
         if lineage_of(sim, task) == "main":
@@ -604,25 +626,119 @@ def logged_in(sim: Simulation) -> None:
             )
 
 
+def still_there(sim: Simulation) -> None:
+    """Whoever holds a token of a session that nobody ended is in it: a rotation, and a
+    lost answer to one, log nobody out."""
+    if sim.has() or sim.is_skewed or not _is_only_rotated(sim):
+        return
+    for name, browser in sim.browsers.items():
+        if browser.lineage != "main" or browser.token is None:
+            continue
+        if any(kind == "copy" for _, kind in sim.program.browsers):
+            continue  # of two browsers with one token one is left behind
+        session = sim.manager.open(browser.token)
+        if session.new:
+            sim.problem(
+                "7 logged out", f"{name} holds a token that only rotations have touched"
+            )
+
+
+def _is_only_rotated(sim: Simulation) -> bool:
+    return not any(t.request.names() & {*STRONG, *KILLS} for t in sim.tasks)
+
+
 def can_log_in(sim: Simulation) -> None:
     """(8) From any state a form by GET and a login by POST succeed within 10 s."""
     for name, browser in sim.browsers.items():
         if browser is sim.browsers.get("main") and name != "main":
             continue
+        guarded = _is_unseen(sim)
         tries: list[Any] = []
         # The lease of a request that a fault has cut off ends by itself.
         for wait in (0.0, 10.5, *((35.0,) if sim.has() else ())):
             sim.world.pass_by(wait)
-            if sim.is_skewed and wait:
-                sim.world.pass_by(60)
-            sim.request(browser, lambda s: s.get("a"), method="GET")
-            done = sim.request(browser, lambda s: s.login("eve"), method="POST")
-            results = sim.request(browser, lambda s: s.user, method="GET")
-            tries.append((done[-1:], results[:1]))
-            if results[:1] == ["eve"]:
+            tries.append(_try_to_log_in(sim, browser, guarded=guarded))
+            if tries[-1] == "eve":
                 break
         else:
-            sim.problem("8 no way in", f"{name} cannot log in: {tries}")
+            form = "a form with a CSRF value" if guarded else "a plain form"
+            sim.problem("8 no way in", f"{name} cannot log in by {form}: {tries}")
+
+
+def _try_to_log_in(sim: Simulation, browser: Browser, *, guarded: bool) -> Any:
+    """A form by GET, which keeps a value in the session, and a login by POST."""
+
+    def form(session: Any) -> Any:
+        session["csrf"] = "value"
+
+    def login(session: Any) -> Any:
+        if not guarded or session.get("csrf") == "value":
+            session.login("eve")
+
+    sim.request(browser, form, method="GET")
+    sim.request(browser, login, method="POST")
+    return sim.request(browser, lambda s: s.user, method="GET")[0]
+
+
+def _is_unseen(sim: Simulation) -> bool:
+    """Whether no new token has been presented yet: else an old one waits for 60 s."""
+    if sim.program.settings.get("auto") is False or sim.program.settings.get(
+        "rotate_every"
+    ):
+        return False  # the form would not be saved, or is given yet another token
+    issued = {t for task in sim.tasks for t in tokens_in(task.cookies)}
+    presented = {task.presented for task in sim.tasks}
+    jars = {id(browser) for browser in sim.browsers.values()}
+    rotated = any("rotate" in task.request.names() for task in sim.tasks)
+    return not issued & presented and len(jars) == 1 and not rotated and not sim.has()
+
+
+def expiry_stands(sim: Simulation) -> None:
+    """(P9) An expiry that was acknowledged is not undone by a touch."""
+    if edition.IS_FIRST or sim.has() or sim.is_skewed:
+        return
+    if sim.program.settings.get("auto") is False:
+        return
+    asked = [
+        (task, verb[1])
+        for task in sim.tasks
+        for verb in task.request.flat()
+        if verb[0] == "expiry"
+    ]
+    if len(asked) != 1 or not asked[0][1]:
+        return
+    task, seconds = asked[0]
+    names = task.request.names()
+    if not task.answered or names & {*STRONG, "revert", "discard", "fail", "stream"}:
+        return
+    if lineage_of(sim, task) != "main" or any(kind == "ended" for kind, _ in task.reports):
+        return
+    if task.run is None or task.run.was_new or not _is_only_rotated(sim):
+        return
+    for record in sim.stage.store.inner.records():
+        if record.id == sim.ids["main"] and record.expires > sim.world.now() + seconds + 2:
+            late = record.expires - sim.world.now()
+            sim.problem(
+                "P9 an expiry undone", f"{task.name} asked for {seconds} s, left are {late}"
+            )
+
+
+def due_rotation(sim: Simulation) -> None:
+    """A rotation that is due goes along with a change."""
+    if not sim.program.settings.get("rotate_every") or sim.has() or sim.is_skewed:
+        return
+    for task in sim.tasks:
+        alone = all(
+            other is task
+            or (other.begun or 0) > (task.ended or 0)
+            or (other.ended or 0) < (task.begun or 0)
+            for other in sim.tasks
+        )
+        first = all(other is task or (other.begun or 0) > (task.begun or 0) for other in sim.tasks)
+        if not (alone and first and task.answered and task.request.delay >= 61):
+            continue
+        if task.saved and not task.request.names() & {*STRONG, "stream"} and not task.cookies:
+            sim.problem("3 a rotation not taken", f"{task.name} saved, and a rotation was due")
 
 
 # -- 9: effects ------------------------------------------------------------------------------
@@ -655,6 +771,9 @@ def no_strangers(sim: Simulation) -> None:
         for step in run.trace:
             if step.verb[0] == "get" and step.result and "0" in str(step.result):
                 sim.problem("P3 a stranger reads", f"{task.name} read {step.result}")
+        looks = task.request.names() <= {*READS, "with"}
+        if looks and (task.saved or task.cookies):
+            sim.problem("P7 a row for junk", f"{task.name} looked, and was stored")
         if any(id == sim.ids["main"] for _, id in task.deleted):
             sim.problem("P3 a stranger ends", f"{task.name} ended main by a forged token")
 
@@ -667,6 +786,9 @@ ALL = (
     no_strangers,
     serial_order,
     tokens,
+    expiry_stands,
+    due_rotation,
+    still_there,
     logged_in,
     rotated_tokens,
     can_log_in,

@@ -36,6 +36,7 @@ class Request(NamedTuple):
     """Seconds that pass before it is sent."""
     answer: str = "kept"
     """Or "dropped": a second click, a closed tab."""
+    query: str = ""
     skew: float = 0.0
     """Seconds by which the clock of its host is ahead."""
 
@@ -165,7 +166,7 @@ class Drawer:
             ("useold", 2), ("del", 1), ("keys", 1), ("save", 3), ("unlock", 1),
             ("lock", 1), ("trylock", 0.5), ("with", 3), ("rotate", 1), ("revert", 0.5),
             ("discard", 0.5), ("force", 0.5), ("sleep", 0.5), ("expiry", 0.3),
-            ("pop", 1), ("update", 1),
+            ("pop", 1), ("update", 1), ("drain", 0.7),
         )  # fmt: skip
         if name in ("get", "hold", "del"):
             return (name, key)
@@ -261,6 +262,10 @@ class Drawer:
         settings = self.settings()
         if any(name == "rotate_every" for name, _ in settings):
             requests[0] = requests[0]._replace(delay=61.0)
+        if {("save_every_request", True), ("auto", False)} & set(settings):
+            for index, request in enumerate(requests):  # other rules when headers leave
+                verbs = tuple(v for v in request.verbs if v[0] != "stream")
+                requests[index] = request._replace(verbs=verbs)
         return Program(
             tuple(requests),
             settings,
@@ -278,6 +283,7 @@ class Drawer:
             ((login,), 8),
             ((("add", a, m()), login), 2),
             ((login, ("add", a, m())), 2),
+            ((login, ("save",)), 2),
             ((("add", a, m()), ("save",), login, ("rotate",)), 1),
             ((("save",), login), 1),
             ((("flush",),), 8),
@@ -310,7 +316,31 @@ class Drawer:
         )
         return tuple(whole)
 
+    def _storm(self) -> Program:
+        """Rotations, answers to them that are late or lost, and nothing else."""
+        requests = []
+        for number in range(self.random.randint(2, 5)):
+            a = self.random.choice(KEYS)
+            verbs = self.one(
+                ((("rotate",),), 5),
+                ((("get", a),), 3),
+                ((("add", a, self.marker()),), 2),
+            )
+            requests.append(
+                self.request(
+                    number,
+                    verbs,
+                    method="POST",
+                    site="same-origin",
+                    delay=self.one((0.0, 3), (61.0, 2), (301.0, 4)),
+                    answer=self.one(("kept", 2), ("dropped", 1)),
+                )
+            )
+        return Program(tuple(requests))
+
     def _identity(self) -> Program:
+        if self.chance(0.12):
+            return self._storm()
         browsers = [("main", "own"), ("tab", "same")]
         if self.chance(0.4):
             browsers.append(("copy", "copy"))
@@ -362,6 +392,7 @@ class Drawer:
     def _readers(self) -> Program:
         requests = []
         for number in range(self.random.randint(1, 2)):
+            # And a write beside them, below.
             look = [(self.one(("get", 3), ("hold", 1)), self.random.choice(KEYS))]
             if self.chance(0.4):
                 look += [("sleep", 0.5), ("get", "a")]
@@ -370,6 +401,8 @@ class Drawer:
             requests.append(self.request(number, tuple(look), method="GET"))
         for number in range(len(requests), len(requests) + 1):
             verbs = (self.value_verb(False), ("sleep", 0.5), *self.value_verbs())
+            if self.chance(0.3):
+                verbs = (("sleep", 0.5), ("expiry", 3600))
             requests.append(self.request(number, verbs, method="POST"))
         settings: dict[str, Any] = {}
         if self.chance(0.5):

@@ -115,7 +115,7 @@ def _smaller_request(request: Request) -> Iterator[Request]:
         if verbs:
             yield request._replace(verbs=verbs)
     plain = Request(request.name, request.verbs, request.method)
-    for name in ("site", "scheme", "after", "delay", "answer", "skew"):
+    for name in ("site", "scheme", "after", "delay", "answer", "query", "skew"):
         if getattr(request, name) != getattr(plain, name):
             yield request._replace(**{name: getattr(plain, name)})
     if request.browser == "tab":

@@ -133,7 +133,7 @@ class Simulation:
         if found not in self.violations:
             self.violations.append(found)
 
-    def go(self) -> list[Violation]:
+    def go(self, check: Any = None) -> list[Violation]:
         """Run, and return what was violated."""
         self.stage.new_store()
         self.stage.simulation = self
@@ -151,6 +151,8 @@ class Simulation:
                     self.problem("0 endless", str(error))
                     return self.violations
                 store.faults = None
+                if check is not None and (wrong := check(self)) is not None:
+                    self.problem("D directed", wrong)
                 for oracle in oracles.ALL:
                     oracle(self)
             finally:
@@ -308,7 +310,7 @@ class Simulation:
         cut = next((i for i, v in enumerate(verbs) if v[0] == "stream"), None)
         run.run(session, verbs[:cut])
         self._note(run, session)
-        start_response("200 OK", headers)
+        start_response(run.status, headers)
         if cut is None:
             return [b"done"]
         return self._stream(run, session, verbs[cut + 1 :])
@@ -316,8 +318,10 @@ class Simulation:
     def _stream(self, run: Run, session: Any, verbs: Any) -> Any:
         if run.no_auto:
             run.let_go()  # at the end of the answer's headers it is dropped
-        run.trace.append(Step(("stream",), self.world.step, 0))
+        step = Step(("stream",), self.world.step, 0)
+        run.trace.append(step)
         yield b"first"
+        step.end = self.world.step  # by now the headers have left, and it was saved
         run.run(session, verbs)
         yield b"last"
 

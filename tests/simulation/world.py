@@ -260,6 +260,9 @@ class SimulatedStore:
     It has the methods of what it wraps.  Outside of an actor it passes calls on.
     """
 
+    lost_is_conflict = False
+    """A control: a lost answer to a save is told as a conflict."""
+
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.faults: Any = None
@@ -378,6 +381,8 @@ class SimulatedStore:
         if fault == "lose":
             actor.faults += 1
             world.tell(f"the answer of {name} is lost")
+            if self.lost_is_conflict and name == "save":
+                raise edition.VersionConflict(id, self.inner.load(edition.Key(id)))
             raise edition.StoreError("the answer of the store was lost")
         if fault == "die after":
             actor.dead = True

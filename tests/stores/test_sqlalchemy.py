@@ -552,16 +552,32 @@ class TestValues:
             assert store.load(key(over)) is None
             refused(store, newer(given), expect=given.version)
 
-    def test_an_hour_is_not_left_behind(self, store: SQLAlchemyStore) -> None:
-        """A touch that moves the clock past a full hour keeps the sweep away."""
-        given = record(expires=time.time() + 0.3)
-        store.save(given, expect=0)
+    def test_the_hour_of_the_sweep_moves_with_the_clock(
+        self, store: SQLAlchemyStore, engine: Any
+    ) -> None:
+        """Else a sweep would look at live rows again and again; and never back."""
+        given = record()
         later = given._replace(expires=given.expires + 7200)
-        if store.touch(later):
-            assert store.touch(given)  # a clock that is behind moves nothing
-            time.sleep(0.4)
-            store.delete_expired(batch=10)
-            assert store.load(key(given)) == stored(later)
+        store.save(given, expect=0)
+        row = store.table.c
+        for touched, expected in ((later, later), (given, later)):
+            assert store.touch(touched)
+            with engine.connect() as connection:
+                found = connection.execute(sql.select(row.expires, row.expires_hour))
+                assert found.one() == (expected.expires, expected.expires // 3600)
+
+    def test_a_stranger_never_holds_the_lease(
+        self, store: SQLAlchemyStore, engine: Any
+    ) -> None:
+        """Not for a moment: nothing is written for a proof that the row does not know."""
+        given = record(replaced=(Replaced(proof("before"), None),))
+        store.save(given, expect=0)
+        for shown in (proof("wrong"), "", "%", "_" * 64):
+            answer = store.lock(Key(given.id, shown), wait=0, lease=60, waiters=WAITERS)
+            assert answer == stored(given)
+        with engine.connect() as connection:
+            lease = connection.execute(sql.select(store.table.c.lease)).scalar_one()
+        assert lease is None
 
     def test_deleting_while_walking_over_pages(self, store: SQLAlchemyStore) -> None:
         """Of more records than fit a page, each is seen once, deleted or not."""
@@ -1197,8 +1213,14 @@ class TestOtherErrors:
                 store.load(key(record()))
         read(store, record())
 
+    @pytest.mark.parametrize("ours", [True, False], ids=["our engine", "yours"])
     def test_a_greenlet_killed_in_the_middle_leaves_no_answer_behind(
-        self, mariadb: Server, on_either_engine: Make, monkeypatch: pytest.MonkeyPatch
+        self,
+        mariadb: Server,
+        make: Make,
+        connect: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+        ours: bool,
     ) -> None:
         """What was asked before is not taken for the answer to the next question."""
         import pymysql
@@ -1206,19 +1228,25 @@ class TestOtherErrors:
         class Killed(BaseException):
             pass
 
-        store = on_either_engine(mariadb.url)
+        # A pool that asks nothing when a connection comes back, so notices nothing.
+        silent = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        url = mariadb.url
+        store = make(url) if ours else make(engine=connect(url, **silent))
         one, two = record("one"), record("two")
         store.save(one, expect=0)
         store.save(two, expect=0)
         real = pymysql.Connection._read_query_result
+        deaths: list[Killed] = []
 
-        def die(*_: Any, **__: Any) -> None:
-            raise Killed
+        def die_once(self: Any, *args: Any, **options: Any) -> Any:
+            if not deaths:
+                deaths.append(Killed())
+                raise deaths[0]
+            return real(self, *args, **options)
 
-        monkeypatch.setattr(pymysql.Connection, "_read_query_result", die)
+        monkeypatch.setattr(pymysql.Connection, "_read_query_result", die_once)
         with pytest.raises(Killed):
             store.load(key(one))
-        monkeypatch.setattr(pymysql.Connection, "_read_query_result", real)
         assert store.load(key(two)) == stored(two)
 
 

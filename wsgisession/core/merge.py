@@ -289,6 +289,7 @@ class WorkingCopy:
             if key in self.writes or lent.octets is None:
                 continue
             if not self._is_still(lent.value, lent.octets):
+                self.reads.add(key)  # it was made of what was stored
                 self.writes.add(key)
                 self.values[key] = lent.value
 

@@ -40,6 +40,7 @@ from .statements import SWEEP, make_table, statements
 PAGE = 200
 TRIES = 3
 ID = re.compile(r"[0-9a-f]{32}")
+PROOF = re.compile(r"[0-9a-f]{64}")
 
 
 class SQLAlchemyStore:
@@ -177,7 +178,7 @@ class SQLAlchemyStore:
             "lease_is": secrets.token_hex(16),
             "seconds": lease,
             "proof_is": key.proof or "",
-            "proof_in": "%" if key.proof is None else f'%"{key.proof}"%',
+            "proof_in": _pattern(key.proof),
         }
         # A request that comes while others wait lines up behind them.
         if key.id not in self._lines and (taken := self._take(key, values)):
@@ -325,6 +326,13 @@ class SQLAlchemyStore:
 
     def _count(self, name: str, values: Mapping[str, Any]) -> int:
         return self._database.run(name, values).met
+
+
+def _pattern(proof: str | None) -> str:
+    """What LIKE finds a proof by among those that were replaced; None is always found."""
+    if proof is None:
+        return "%"
+    return f'%"{proof}"%' if PROOF.fullmatch(proof) else ""
 
 
 def _unknown(record: Record) -> StoreError:
