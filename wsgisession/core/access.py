@@ -148,9 +148,9 @@ class Access:
         if self._depth or transaction is None:
             return
         self._locks, self._locks_again = locked_before, False
-        transaction.work.forbid_replay()
         with self.noting_failure():
             transaction.release() if is_failed else transaction.unlock()
+        transaction.work.forbid_replay()
         self._locks_again = self._locks
 
     @property
