@@ -63,12 +63,12 @@ class WorkingCopy:
         "_data",
         "_detached",
         "_lent",
-        "_replaces_all",
         "_settled",
         "cleared",
         "overtaken",
         "reads",
         "reads_keys",
+        "replaces_all",
         "values",
         "writes",
     )
@@ -77,7 +77,7 @@ class WorkingCopy:
         self, codec: Codec, data: bytes | None = None, *, replaces_all: bool = False
     ) -> None:
         self._codec = codec
-        self._replaces_all = replaces_all
+        self.replaces_all = replaces_all
         self._data = data
         self._base: dict[str, Any] | None = None
         self._lent: dict[str, Lent] = {}
@@ -165,7 +165,7 @@ class WorkingCopy:
             self._collect_lent()
         if self._detached:
             self._collect_detached()
-        return bool(self.writes or self.cleared or self._replaces_all)
+        return bool(self.writes or self.cleared or self.replaces_all)
 
     def conflicts(self) -> frozenset[str]:
         """The keys that were read and have another value now, if anything is written."""
@@ -193,7 +193,7 @@ class WorkingCopy:
     def rebase(self, data: bytes) -> None:
         """Put what was written here on newer data, key by key, never inside a value."""
         self.has_changed()
-        if self._replaces_all:
+        if self.replaces_all:
             return
         base, theirs = self.base, self._codec.values(data)
         for key in self.reads | self.writes:
@@ -239,7 +239,7 @@ class WorkingCopy:
         self._data, self._base = data, None
         self.writes.clear()
         self.overtaken.clear()
-        self.cleared, self._replaces_all, self._settled = False, False, True
+        self.cleared, self.replaces_all, self._settled = False, False, True
 
     def revert(self) -> None:
         """Go back to the stored values; what was read stays read."""
@@ -276,10 +276,13 @@ class WorkingCopy:
         self.writes = {key for key in keys if self._differ(theirs, self.values, key)}
         self.overtaken.clear()
 
-    def written(self) -> dict[str, Any]:
-        """What this request wrote, and nothing that it had found."""
+    def moved(self, data: bytes | None) -> WorkingCopy:
+        """What this request wrote, on other values, of which it has read nothing."""
         self.has_changed()
-        return {key: self.values[key] for key in self.writes if key in self.values}
+        moved = WorkingCopy(self._codec, data)
+        for key in self.writes & self.values.keys():
+            moved.set(key, self.values[key])
+        return moved
 
     # -- lent values -------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from ..errors import (
 from ..record import Key, Record
 from .expiry import DEFAULT
 from .first_look import Found, Plan, look
-from .merge import WorkingCopy
 from .outcome import DECISIONS, Action, State
 from .repository import Repository, Stored, call_hook, is_good, log
 from .standing import Standing, Turn, judge
@@ -331,7 +330,10 @@ class Transaction:
         known = stored is not None and stored.record.knows(work.presented)
         if known and stored is not None and stored.record.user == work.meta.user:
             # The user clicked twice: both clicks lead to the session of the first.
-            work.copy.rebase(stored.record.data)
+            if work.copy.replaces_all:  # the values of the user before are gone already
+                work.copy = work.copy.moved(stored.record.data)
+            else:
+                work.copy.rebase(stored.record.data)
             self._decide_conflicts()
             self._write(Turn.AGAIN, now)
             return
@@ -340,9 +342,7 @@ class Transaction:
             work.id,
             work.meta.user,
         )
-        written, work.copy = work.copy.written(), WorkingCopy(self.repository.codec)
-        for key, value in written.items():
-            work.copy.set(key, value)
+        work.copy = work.copy.moved(None)
         work.take_another_id()
         self._write(Turn.NONE, now)
         self._end_rivals()
