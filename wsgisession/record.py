@@ -94,6 +94,8 @@ class Record(NamedTuple):
 
     def bare(self, *, lease: object | None = None) -> Record:
         """The record without what is never stored, but for a lease on it."""
+        if self.lease is lease and self.token is None:
+            return self
         return Record(*self[:11], lease)
 
     def __repr__(self) -> str:

@@ -75,11 +75,12 @@ class Meta(NamedTuple):
 
     def deadline(self, options: Options, accessed: float) -> float:
         """The moment from which the session is over, by the clock that strikes first."""
-        if self.expiry.until is not None:
-            wanted = self.expiry.until
-        else:
-            wanted = accessed + self._idle(options)
-        return min(wanted, self._absolute_end(options))
+        idle, until, _ = self.expiry
+        if until is None:
+            until = accessed + (options.idle_timeout if idle is None else idle)
+        if options.absolute_timeout is None:
+            return until
+        return min(until, self.created + options.absolute_timeout)
 
     def is_over(self, options: Options, now: float) -> bool:
         """Whether the time has passed, by the options as they are now."""

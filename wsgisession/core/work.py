@@ -35,6 +35,7 @@ class Work:
         "_expiry_changed",
         "_has_ended",
         "_id",
+        "_is_client",
         "_is_forced",
         "_is_unsent",
         "_key",
@@ -70,8 +71,10 @@ class Work:
         self._runs_once = False
         """Whether the request must not be run again, whatever the plan says."""
         self._id: str | None = None
-        self._key = found.key
+        self._key = key = found.key
         """What the client presented for this session."""
+        self._is_client = key is not None and (key.proof or key.token) is not None
+        """Whether it was a client that presented it, and not administration by an id."""
         self._token: Token | None = None
         """A token that this request has made."""
         self._is_unsent = False
@@ -117,14 +120,12 @@ class Work:
     @property
     def is_administered(self) -> bool:
         """Whether the session was opened by its id, so that no client is answered."""
-        key = self._key
-        return key is not None and key.proof is None and key.token is None
+        return self._key is not None and not self._is_client
 
     @property
     def _is_by_client(self) -> bool:
         """Whether a client presented the token: it is seen and in use."""
-        is_presented = self._key is not None and not self.is_administered
-        return is_presented and self._token is None
+        return self._is_client and self._token is None
 
     def own_token(self) -> Token:
         """The token for a session that is not stored."""
@@ -233,21 +234,23 @@ class Work:
         state, stored = self.state, self.stored
         if state is State.ABSENT or state is State.FLUSHED:
             return Facts(state, is_worth_storing=self.is_worth_storing())
-        changed = self._is_forced or self.copy.has_changed()
+        changed = self.copy.has_changed() or self._is_forced
         if state is State.ENDED or stored is None:
             return Facts(
                 State.ENDED, has_logged_in=self.has_logged_in, has_changed=changed
             )
         options, meta = self._repository.options, self.meta
-        by_client = self._is_by_client
+        by_client = self._is_client and self._token is None
         return Facts(
             state,
             False,
             False,
             self._turn is not Turn.NONE and self.wanted_turn(now) is not Turn.NONE,
             changed or (meta is not stored.meta and meta != stored.meta),
-            is_first and self.rotation_is_due(now),
-            by_client and is_unseen(stored.record, stored.standing),
+            is_first and options.rotate_every is not None and self.rotation_is_due(now),
+            by_client
+            and bool(stored.record.replaced)
+            and is_unseen(stored.record, stored.standing),
             by_client and meta.touch_is_due(options, now),
             self.locked,
         )
@@ -354,7 +357,7 @@ class Work:
         if new.record.token is not None:
             self._is_unsent = True
         if self.stored is None:
-            self._key = None
+            self._key, self._is_client = None, False
         self.stored, self.meta, self.state = new, new.meta, State.STORED
         self._is_forced, self._runs_once = False, True
         self.copy.settle(new.record.data)

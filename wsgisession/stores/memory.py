@@ -85,12 +85,13 @@ class MemoryStore:
 
     def save(self, record: Record, *, expect: int) -> None:
         with self._mutex:
-            is_ours = self._release(record)
+            is_free = self._release(record) or self._is_free(record.id)
             current = self._live(record.id)
             version = current.version if current is not None else 0
-            if version != expect or not (is_ours or self._is_free(record.id)):
+            if version != expect or not is_free:
                 raise VersionConflict(record.id, current)
-            self._end_lease(record.id)  # one that has run out
+            if record.id in self._leases:
+                self._end_lease(record.id)  # one that has run out
             self._records[record.id] = record.bare()
             self._agenda.enter(record.id, record.expires)
 
@@ -118,7 +119,8 @@ class MemoryStore:
         self, key: Key, *, wait: float, lease: float, waiters: int
     ) -> Record | None:
         with self._mutex:
-            if self._must_wait(key, turn=None):
+            is_sought = key.id in self._leases or key.id in self._queues
+            if is_sought and self._must_wait(key, turn=None):
                 self._wait(key, wait, waiters)
             current = self._live(key.id)
             if current is None or not current.admits(key.proof, time.time()):
