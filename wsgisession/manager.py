@@ -132,8 +132,10 @@ class SessionManager:
 
     def recognised(self, values: Sequence[str]) -> Sequence[Key]:
         """The keys in what a client presented; what was not issued here is left out."""
-        recognise = self.tokens.recognise
-        keys = [key for value in values if (key := recognise(value)) is not None]
+        keys = []
+        for value in values:
+            if (key := self.tokens.recognise(value)) is not None:
+                keys.append(key)
         if len(keys) < len(values):
             log.debug("cookie refused: malformed, or signed by no secret of ours")
         return keys

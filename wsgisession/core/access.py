@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import LockTimeout, SessionClosed, StoreError
-from .first_look import Plan, never
+from .first_look import NO_PLAN, Plan, never
 from .merge import WorkingCopy
 from .outcome import State
 from .repository import Repository
@@ -86,18 +86,19 @@ class Access:
     def reading(self) -> WorkingCopy:
         """The values, for a look."""
         transaction = self.transaction
-        if transaction is None or self._locks_again:
+        if transaction is None:
             transaction = self.begun()
+        if self._locks_again:
             self._lock_again(transaction)
         return transaction.work.copy
 
     def writing(self, verb: str = "this change") -> Transaction:
         """The transaction, for a change; raises where it could not be kept."""
-        transaction = self.begun()
-        self._refuse_if_closed()
+        transaction = self.in_store()
         if transaction.outage is not None:
             raise transaction.outage
-        self._lock_again(transaction)
+        if self._locks_again:
+            self._lock_again(transaction)
         if self._is_sent:
             state = transaction.work.state
             is_token = self.repository.token_room is not None
@@ -110,8 +111,14 @@ class Access:
 
     def in_store(self) -> Transaction:
         """The transaction, for what needs the store and is no change."""
-        transaction = self.begun()
-        self._refuse_if_closed()
+        transaction = self.transaction
+        if transaction is None:
+            transaction = self.begun()
+        if self._is_closed:
+            raise SessionClosed(
+                "this session's request is over; what outlives a request must open the "
+                "session by the manager"
+            )
         return transaction
 
     def save(self) -> None:
@@ -189,17 +196,9 @@ class Access:
             raise
 
     def _lock_again(self, transaction: Transaction) -> None:
-        if self._locks_again:
-            with self.noting_failure():
-                transaction.lock()
-            self._locks_again = False
-
-    def _refuse_if_closed(self) -> None:
-        if self._is_closed:
-            raise SessionClosed(
-                "this session's request is over; what outlives a request must open the "
-                "session by the manager"
-            )
+        with self.noting_failure():
+            transaction.lock()
+        self._locks_again = False
 
     # -- for who answers the request ---------------------------------------------------
 
@@ -252,6 +251,6 @@ class Access:
         transaction = self.transaction
         if transaction is None or was_closed:
             return
-        transaction.work.plan = Plan()
+        transaction.work.plan = NO_PLAN
         if transaction.work.locked:
             transaction.release()

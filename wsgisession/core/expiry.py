@@ -100,7 +100,9 @@ class Meta(NamedTuple):
         if self.expiry.until is not None or options.touch_interval is None:
             return False
         late = now - self.accessed
-        return late >= options.touch_interval or late >= self._idle(options) / 10
+        idle = self.expiry.idle
+        idle = options.idle_timeout if idle is None else idle
+        return late >= options.touch_interval or late >= idle / 10
 
     def ends_with_browser(self, options: Options) -> bool:
         """Whether the cookie is to have no Max-Age."""
@@ -134,9 +136,6 @@ class Meta(NamedTuple):
         changed: dict[str, Any] = {name: own for name, own, old in names if own != old}
         changed["accessed"] = max(self.accessed, theirs.accessed)
         return theirs._replace(**changed)
-
-    def _idle(self, options: Options) -> float:
-        return options.idle_timeout if self.expiry.idle is None else self.expiry.idle
 
     def _absolute_end(self, options: Options) -> float:
         if options.absolute_timeout is None:

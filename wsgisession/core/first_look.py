@@ -40,6 +40,10 @@ class Plan(NamedTuple):
     """Whether a new session may begin without a login (not for another site's post)."""
 
 
+NO_PLAN = Plan()
+"""For who has looked already."""
+
+
 class Found(NamedTuple):
     """What the first look came upon."""
 

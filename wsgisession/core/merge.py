@@ -233,9 +233,10 @@ class WorkingCopy:
 
     def settle(self, data: bytes) -> None:
         """Go on from here: what was written has been stored as ``data``."""
-        for key in self.writes & self._lent.keys():
-            value = self._lent[key].value
-            self._lent[key] = Lent(value, self._codec.encode_value(value))
+        if self._lent:
+            for key in self.writes & self._lent.keys():
+                value = self._lent[key].value
+                self._lent[key] = Lent(value, self._codec.encode_value(value))
         self._data, self._base = data, None
         self.writes.clear()
         self.overtaken.clear()

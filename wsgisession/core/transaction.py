@@ -144,10 +144,11 @@ class Transaction:
 
         Raises ``ReplayNeeded`` where the request is to be run again.
         """
-        self._raise_replay_again()
+        if self._replay_due is not None:
+            raise self._replay_due
         work, now = self.work, self.repository.now()
-        is_ours = work.state is not State.ENDED and work.meta.expiry != DEFAULT
-        if is_ours and work.meta.has_passed(self.repository.options, now):
+        expires = work.meta.expiry is not DEFAULT and work.state is not State.ENDED
+        if expires and work.meta.has_passed(self.repository.options, now):
             work.flush()
         try:
             if work.has_to_end and not work.is_worth_storing():
@@ -237,7 +238,8 @@ class Transaction:
                 self._write(Turn.NONE, now)
                 self._end_rivals()
             case Action.SAVE:
-                self._decide_conflicts()
+                if self.work.copy.overtaken:
+                    self._decide_conflicts()
                 self._write(self.work.turn_at(now, is_first=is_first), now)
             case Action.BEGIN_ANEW:
                 self._write(Turn.REGENERATE, now)

@@ -87,17 +87,14 @@ class Work:
         if found.stored is not None:
             self._id = found.stored.record.id
             if is_good(found.stored):
-                self._adopt(found.stored)
+                # Any exception from here means that the record is corrupt.
+                self.copy = WorkingCopy(repository.codec, found.stored.record.data)
+                self.state, self.stored = State.STORED, found.stored
+                self.meta, self.new = found.stored.meta, False
                 return
             self.state, self.stored = State.ENDED, found.stored
         now = repository.now()
         self.meta, self.copy = Meta(now, now), WorkingCopy(repository.codec)
-
-    def _adopt(self, stored: Stored) -> None:
-        """Begin with a session that is stored; any exception means that it is corrupt."""
-        self.copy = WorkingCopy(self._repository.codec, stored.record.data)
-        self.state, self.stored = State.STORED, stored
-        self.meta, self.new = stored.meta, False
 
     @property
     def can_replay(self) -> bool:
@@ -258,8 +255,10 @@ class Work:
     @property
     def locked(self) -> bool:
         """Whether this request holds the lock."""
-        has_lease = self.stored is not None and self.stored.record.lease is not None
-        return has_lease and self._repository.locks is not None
+        stored = self.stored
+        if stored is None or stored.record.lease is None:
+            return False
+        return self._repository.locks is not None
 
     def is_worth_storing(self) -> bool:
         """An expiry alone is not; a test cookie is, because it was asked for."""
@@ -272,7 +271,7 @@ class Work:
     @property
     def is_kept_back(self) -> bool:
         """Whether a post from another site wrote what its browser will not find."""
-        if self._may_begin():
+        if self.plan.may_begin or self._begins_anyway:
             return False
         if self.state is State.ABSENT:
             return bool(self.copy.values)
@@ -295,7 +294,7 @@ class Work:
 
     def turn_at(self, now: float, *, is_first: bool) -> Turn:
         """The change of the token that a save makes; a due one at the first try."""
-        turn = self.wanted_turn(now)
+        turn = self._turn if self._turn is Turn.NONE else self.wanted_turn(now)
         is_due = turn is Turn.NONE and is_first and self.rotation_is_due(now)
         return Turn.ROTATE if is_due else turn
 
@@ -331,7 +330,11 @@ class Work:
             record = Record(token.id, 0, b"", now, now, now, None, token.proof, now)
             return record, token
         record = stored.record
-        if self._is_by_client and is_unseen(record, stored.standing):
+        if (
+            record.replaced
+            and self._is_by_client
+            and is_unseen(record, stored.standing)
+        ):
             grace = self._repository.options.rotate_grace
             record = confirmed(record, now, grace)
         return (record, None) if turn is Turn.NONE else self._turned(record, turn, now)

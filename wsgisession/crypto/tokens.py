@@ -126,13 +126,11 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 def _token(octets: bytes) -> Token:
     text = binascii.b2a_base64(octets, newline=False).translate(_SAFE).decode("ascii")
-    return Token(text, octets[:ID_OCTETS].hex(), _proof(octets))
+    proof = hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
+    return Token(text, octets[:ID_OCTETS].hex(), proof)
 
 
 def _key(text: str) -> Key:
     octets = binascii.a2b_base64(text.encode("ascii").translate(_STANDARD))
-    return Key(octets[:ID_OCTETS].hex(), _proof(octets), text)
-
-
-def _proof(octets: bytes) -> str:
-    return hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
+    proof = hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
+    return Key(octets[:ID_OCTETS].hex(), proof, text)
