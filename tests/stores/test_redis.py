@@ -696,6 +696,23 @@ class TestUsers:
             refused(store, newer(given, expires=time.time() + 60), expect=0)
             assert client.zscore(the_index(client), given.id) == before
 
+    def test_a_slow_way_between_list_and_record(
+        self, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A record that is about to end is written, however long the way was."""
+        list_it = store._list
+
+        def slowly(given: Record) -> int:
+            until = list_it(given)
+            time.sleep(0.02)
+            return until
+
+        monkeypatch.setattr(store, "_list", slowly)
+        given = record()
+        store.save(given, expect=0)
+        ended = newer(given, user="ann", expires=time.time())
+        store.save(ended, expect=given.version)
+
     def test_a_user_without_name(self, store: RedisStore) -> None:
         """The empty name is a name."""
         given = record(user="")

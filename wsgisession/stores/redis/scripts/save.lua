@@ -23,10 +23,11 @@ local fields = {
     'accessed', ARGV[9], 'expires', expires
 }
 if user ~= '' then
-    if listed == '' and entry and entry:sub(1, 32) == user then
+    if listed == '' then -- else it was listed for this very save
+        if not (entry and entry:sub(1, 32) == user) then return 2 end
         listed = entry:sub(34)
+        if tonumber(listed) < ends then return 2 end
     end
-    if listed == '' or tonumber(listed) < ends then return 2 end
     fields[11], fields[12] = 'listed', user .. ' ' .. listed
 end
 -- The first write is the one that a full server refuses; it would let later ones pass.

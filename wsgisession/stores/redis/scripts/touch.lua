@@ -18,8 +18,11 @@ if is_there then
     local ends = ending(clock(), expires, life)
     local fields = {'accessed', accessed, 'expires', expires}
     if entry then
-        if listed ~= '' then entry = entry:sub(1, 33) .. listed end
-        if tonumber(entry:sub(34)) < ends then return 2 end
+        if listed ~= '' then -- it was listed for this very touch
+            entry = entry:sub(1, 33) .. listed
+        elseif tonumber(entry:sub(34)) < ends then
+            return 2
+        end
         fields[5], fields[6] = 'listed', entry
     end
     redis.call('HSET', key, unpack(fields))
