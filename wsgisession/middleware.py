@@ -17,7 +17,7 @@ from .core.repository import call_hook
 from .core.transaction import ReplayNeeded
 from .errors import LockTimeout, StoreError
 from .http.exchange import REPLAY_KEY, SAFE, Environ, Exchange, Headers
-from .manager import SessionManager
+from .manager import SessionManager, access_of
 from .session import Session
 
 with warnings.catch_warnings():
@@ -69,12 +69,21 @@ class SessionMiddleware:
     def __call__(
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if environ.get(MANAGER_KEY) is self.manager and self.environ_key in environ:
-            return self.app(environ, start_response)  # wrapped by the same already
+        if environ.get(MANAGER_KEY) is self.manager and self._is_inside(environ):
+            return self.app(environ, start_response)
         # A second run has to begin with what the first one was given.
         may_replay = "HTTP_COOKIE" in environ and environ["REQUEST_METHOD"] in SAFE
         before = environ.copy() if may_replay else None
         return self._run(environ, start_response, before)
+
+    def _is_inside(self, environ: Environ) -> bool:
+        """Whether the request is wrapped by the same manager already.
+
+        An environ may also have been used before, by a middleware that tries a request
+        again: then its session is over.
+        """
+        session = environ.get(self.environ_key)
+        return isinstance(session, Session) and not access_of(session).is_closed
 
     def _run(
         self, environ: Environ, start_response: StartResponse, before: Environ | None
@@ -247,6 +256,10 @@ class _Response:
             if self._chunks is None:
                 self._chunks = iter(self._body)
             chunk = next(self._chunks, None)
+            while chunk == b"" and self._head is not None and not self._is_sent:
+                # It commits nothing (PEP 3333), and no server takes a chunk before the
+                # head.
+                chunk = next(self._chunks, None)
             if not self._is_sent and (chunk or self._is_over(chunk)):
                 self._send()
         except BaseException as error:
@@ -262,8 +275,8 @@ class _Response:
     def _is_over(self, chunk: bytes | None) -> bool:
         """Whether the body ended without a chunk, after a proper start.
 
-        An empty chunk commits nothing (PEP 3333); a handler that has taken over the
-        connection, as for a WebSocket, never starts a response.
+        A handler that has taken over the connection, as for a WebSocket, never starts a
+        response.
         """
         return chunk is None and self._head is not None
 

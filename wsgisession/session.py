@@ -230,7 +230,7 @@ class Session(MutableMapping[str, Any]):
     def rotate(self) -> None:
         """A new token for the same session; the one before stays good for a while.
 
-        For renewal only: a token that somebody has stolen would keep the session.
+        For renewal only: a stolen token would keep the session.
         """
         self._access.writing("rotate()").work.turn(Turn.ROTATE)
 

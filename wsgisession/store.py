@@ -78,7 +78,7 @@ class Store(Protocol):
         """
 
     def delete(self, key: Key, *, user: str | None = None) -> bool:
-        """Forget a record at once, whoever holds its lease; True if it was there.
+        """Forget a record at once, whatever lease is on it; True if it was there.
 
         With ``user`` only if that is its user, in the same step.  ``key.proof`` does not
         matter.

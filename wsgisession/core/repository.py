@@ -56,7 +56,7 @@ class Repository:
     def find(self, key: Key) -> Stored | None:
         """What a key leads to, without waiting.
 
-        Standing ``ENDED`` is returned too, for whoever has to tell it from a stranger;
+        Standing ``ENDED`` is returned too, for a caller that tells it from a stranger;
         its values must not be read.
         """
         record = self.store.load(key)
@@ -118,7 +118,7 @@ class Repository:
             return
         log.warning(
             "session %s: a token was presented that a rotation replaced long ago; "
-            "somebody may have kept a copy of it",
+            "it may be a stolen copy",
             record.id,
         )
         call_hook("on_token_reuse", self.options.on_token_reuse, record.id)
@@ -180,7 +180,7 @@ class Repository:
         return Stored(record.bare(), meta, stored.standing)
 
     def delete(self, key: Key) -> bool:
-        """End a session, whoever holds its lock; True if it was there."""
+        """End a session, whatever lease is on it; True if it was there."""
         return self.store.delete(key)
 
     def _fitting(self, token: str, record: Record) -> str:

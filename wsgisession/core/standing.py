@@ -33,7 +33,7 @@ class Standing(IntEnum):
     STRANGER = 0
     """It leads nowhere."""
     REUSED = 1
-    """It was replaced by a rotation long ago: a copy that somebody kept."""
+    """It was replaced by a rotation long ago: perhaps a stolen copy."""
     ENDED = 2
     """It was replaced just now: it reads nothing, and gets no cookie."""
     PREVIOUS = 3

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ..core.access import Access
 from ..core.first_look import Plan, never
 from ..core.outcome import Cookie
-from ..errors import LockTimeout, SessionError, StoreError
+from ..errors import LockTimeout, StoreError
 from ..session import Session
 from . import caching
 
@@ -170,7 +170,7 @@ class Exchange:
                 self._access.commit_late()
             else:
                 self._access.roll_back()
-        except SessionError:
+        except Exception:
             # The first error is on its way already; the lease ends by itself.
             log.exception("a session could not be released")
         self._access.close()

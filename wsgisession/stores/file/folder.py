@@ -66,7 +66,7 @@ def _fault(folder: str, found: os.stat_result, ours: Collection[str]) -> str | N
     if not mode & 0o077:
         return None
     fault = f"is open to other users (mode {mode:04o}); "
-    # A folder that holds anything else is somebody's, and closing it would break that.
+    # A folder that holds anything else is in use, and closing it would break that use.
     if mode & stat.S_ISVTX or not set(os.listdir(folder)).issubset(ours):
         return fault + "give a folder for the sessions alone, which may be one below it"
     if mode & stat.S_ISGID:

@@ -108,7 +108,7 @@ class Stripe:
         return is_ours
 
     def end_any(self) -> None:
-        """End the lease, whoever holds it."""
+        """End the lease of any holder."""
         if self.lease.token:
             self.lease = _nobodys(self.lease.waiters)
 
