@@ -1,10 +1,12 @@
 """How long a contended lock takes from hand to hand, in Redis.
 
-Run ``python benchmarks/redis_handover.py``.  In each round several processes want one
-lock at the same moment; each in turn holds it for 5 ms and lets go.  A hand-over is the
-time from the moment a holder begins to let go until the next has the record in its hands.
-Beside it the same with a lock that is polled every 20 ms, as is the custom elsewhere.
-The benchmark starts its own server.
+    python -m benchmarks.redis_handover
+
+In each round several processes want one lock at the same moment.  Each in turn holds it
+for 5 ms and releases it.  A hand-over is the time from the moment at which the holder
+begins to release the lock until the next process has the lock and the record.  Beside
+it stands the same with a lock that is polled every 20 ms, as other libraries do.  The
+benchmark starts its own server, by the program that the tests use.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import itertools
 import multiprocessing
 import secrets
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,25 +25,22 @@ from typing import Any, TypeAlias
 
 import redis
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from redis_servers import RedisServer  # noqa: E402
-
-from wsgisession.record import Key  # noqa: E402
-from wsgisession.stores.redis import RedisStore  # noqa: E402
-from wsgisession.testing import record  # noqa: E402
+from tests.redis_servers import RedisServer
+from wsgisession.record import Key
+from wsgisession.stores.redis import RedisStore
+from wsgisession.testing import record
 
 HOLD = 0.005
 POLL = 0.020
+WAITERS = 50
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 Lock: TypeAlias = Callable[[], Callable[[], object]]
-"""Waits for the lock, and gives what lets go of it."""
+"""Waits for the lock, and returns the function that releases it."""
 Turn: TypeAlias = tuple[int, float, float, float]
-"""The round, and when a process began to wait, had the lock, and began to let go."""
+"""The round, and when a process began to wait, had the lock, and began to release it."""
 
 
 def ours(url: str, id: str) -> Lock:
@@ -50,7 +48,7 @@ def ours(url: str, id: str) -> Lock:
     store = RedisStore(url)
 
     def lock() -> Callable[[], object]:
-        held = store.lock(Key(id), wait=60, lease=30)
+        held = store.lock(Key(id), wait=60, lease=30, waiters=WAITERS)
         assert held is not None
         return lambda: store.unlock(held)
 
@@ -58,7 +56,7 @@ def ours(url: str, id: str) -> Lock:
 
 
 def polled(url: str, id: str) -> Lock:
-    """A key that is there or not, looked for every 20 ms; then the data is read."""
+    """A key that is set if it is absent, tried every 20 ms; then the data is read."""
     client = redis.Redis.from_url(url)
     release = client.register_script(RELEASE)
 
@@ -90,9 +88,9 @@ def take_turns(
         unlock = lock()
         had = time.monotonic()
         time.sleep(HOLD)
-        let_go = time.monotonic()
+        released = time.monotonic()
         unlock()
-        turns.put((number, began, had, let_go))
+        turns.put((number, began, had, released))
 
 
 def measure(server: RedisServer, kind: str, processes: int, rounds: int) -> str:
@@ -118,8 +116,8 @@ def measure(server: RedisServer, kind: str, processes: int, rounds: int) -> str:
         asked = client.info()["total_commands_processed"] - before
     turns.sort(key=lambda turn: (turn[0], turn[2]))
     handed = [
-        1000 * (had - let_go)
-        for (last, _, _, let_go), (number, _, had, _) in itertools.pairwise(turns)
+        1000 * (had - released)
+        for (last, _, _, released), (number, _, had, _) in itertools.pairwise(turns)
         if last == number
     ]
     longest = max(1000 * (had - began) for _, began, had, _ in turns)

@@ -3,10 +3,10 @@
     python -m benchmarks.sql_cleanup sqlite:////var/tmp/sessions.db
     python -m benchmarks.sql_cleanup postgresql+psycopg://user@host/name --rows 1000000
 
-Four threads change sessions of their own, under the lock, first alone and then while
+Four threads change sessions of their own, under the lock: first alone, and then while
 another process sweeps in batches.  It prints the median and the 99th percentile of a
-change in milliseconds, and how long the sweep took.  The load is paced, for a load that
-takes all there is of a machine is slowed down by anything beside it.
+change in milliseconds, and how long the sweep took.  The load is paced, because a load
+that takes the whole machine is slowed down by anything beside it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
 
-from wsgisession.record import Key, Record, id_for
+from wsgisession.record import Key
 from wsgisession.stores.sqlalchemy import SQLAlchemyStore
+from wsgisession.stores.sqlalchemy.rows import to_row
+from wsgisession.testing import record
+from wsgisession.testing.records import newer
 
 THREADS = 4
 CHUNK = 5000

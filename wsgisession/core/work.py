@@ -79,11 +79,9 @@ class Work:
         """A token that this request has made."""
         self._is_unsent = False
         self._turn = Turn.NONE
-        self._is_forced = False
-        self._has_ended = False
         self._begins_anyway = False
         """Whether what a post from another site may do was done here as well."""
-        self._expiry_changed = False
+        self._is_forced = self._has_ended = self._expiry_changed = False
         if found.stored is not None:
             self._id = found.stored.record.id
             if is_good(found.stored):

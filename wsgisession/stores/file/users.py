@@ -1,8 +1,9 @@
 """Which sessions a user has: an empty file, a *marker*, for each.
 
 It knows users, ids and folders, and nothing of records: a marker is a hint, and the
-code that follows it looks at the record.  Below ``users``, the SHA-256 of the user's name in two
-parts, and in that folder the ids.  A name must not be a path, and need not be readable.
+code that follows it looks at the record.  Below ``users``, the SHA-256 of the user's
+name in two parts, and in that folder the ids.  A name must not be a path, and need not be
+readable.
 """
 
 from __future__ import annotations
