@@ -97,7 +97,7 @@ def measure(server: RedisServer, kind: str, processes: int, rounds: int) -> str:
     """One line of the table."""
     given = record(kind)
     store = RedisStore(server.url)
-    store.delete(given)
+    store.delete(Key(given.id))
     store.save(given, expect=0)
     ready = multiprocessing.Barrier(processes)
     queue: Any = multiprocessing.Queue()

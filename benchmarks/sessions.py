@@ -2,17 +2,20 @@
 
     python -m benchmarks.sessions                        memory, file, cookie, sqlite
     python -m benchmarks.sessions redis://localhost/0 postgresql+psycopg://me@host/name
+    python -m benchmarks.sessions --beside FOLDER        beside another checkout
 
 One process calls the WSGI application.  A round has a short block of every contestant, in
-shuffled order, so that what else the machine does meets all of them alike.  The cost of a
-session is what a request takes more than the same application without one.  The table
-gives the lowest, the quotient of the lowest, and the median of the quotients within the
-rounds; the latter two are worth comparing between machines.
+shuffled order, so that whatever else the machine does meets all of them alike.  The cost
+of a session is what a request takes more than the same application without one.  The
+table gives the lowest cost, the quotient of the lowest, and the median of the quotients
+within the rounds; the latter two are worth comparing between machines.
 
-The limits: one GET and the JSON (and SET) in redis-py, one SELECT (and UPDATE) in the
-driver, ``open`` (and ``os.replace``), base64, HMAC and JSON for the cookie, one
-``pickle.loads`` (and ``dumps``) in memory.  They neither lock nor move an idle clock.
-Ours is what the defaults give; the change is made under the lock where there is one.
+The limits: one GET and the JSON (a change and a new session: SET) in redis-py; one SELECT
+(UPDATE, INSERT) in the driver; ``open`` (``os.replace``); base64, HMAC and JSON for the
+cookie; one ``pickle.loads`` (``dumps``) in memory.  They neither lock nor move an idle
+clock.  Ours is what the defaults give: a change is made under the lock where there is
+one.  With ``--beside`` there are no limits; see ``benchmarks.beside``.  Sessions and
+tables are left behind: give databases that are there for this alone.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import argparse
 import base64
 import gc
 import hmac
+import itertools
 import json
 import os
 import pickle
@@ -29,29 +33,24 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeAlias
-from wsgiref.util import setup_testing_defaults
 
-from wsgisession import SessionManager, SessionMiddleware
+from benchmarks.beside import BLOCK, compare
+from benchmarks.visits import PAYLOAD, Work, request, seconds, untouched, visits
 
-Work: TypeAlias = Callable[[], object]
+ROOT = Path(__file__).parents[1]
+
 Limit: TypeAlias = Mapping[str, Work]
-"""The raw client: what ``read`` and ``change`` cost without a session."""
+"""The raw client: what each kind of request costs without a session."""
+Config: TypeAlias = Mapping[str, Any]
 
-BLOCK = 0.004
 SECRET = "a secret of the benchmark, of more than 32 octets"
-NAME = "wsgisession.session"
-PAYLOAD: dict[str, Any] = {
-    "n": 1,
-    "user": {"id": 4711, "name": "Ann Lee", "roles": ["editor", "author"]},
-    "cart": [{"sku": f"A-{number:04}", "count": number} for number in range(4)],
-    "language": "en-GB",
-    "seen": "0123456789abcdef" * 5,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,48 +63,6 @@ class Contest:
     bare: Work
 
 
-# -- applications ------------------------------------------------------------------------
-
-
-def untouched(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answers without a look at the session."""
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"ok"]
-
-
-def reading(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Reads one value."""
-    environ[NAME]["n"]
-    return untouched(environ, start_response)
-
-
-def changing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Reads a value and writes another in its place."""
-    session = environ[NAME]
-    session["n"] = session["n"] + 1
-    return untouched(environ, start_response)
-
-
-def request(app: Any, method: str, cookie: str) -> Work:
-    """One request after another to an application, by the same client."""
-    environ: dict[str, Any] = {"REQUEST_METHOD": method}
-    if cookie:
-        environ["HTTP_COOKIE"] = cookie
-    setup_testing_defaults(environ)
-
-    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
-        return None
-
-    def call() -> None:
-        body = app(dict(environ), start_response)
-        for _ in body:
-            pass
-        if hasattr(body, "close"):
-            body.close()
-
-    return call
-
-
 # -- the raw clients ---------------------------------------------------------------------
 
 
@@ -116,24 +73,31 @@ def limit_of_memory() -> Limit:
         nonlocal kept
         kept = pickle.dumps(pickle.loads(kept))
 
-    return {"read": lambda: pickle.loads(kept), "change": change}
+    return {
+        "read": lambda: pickle.loads(kept),
+        "change": change,
+        "new": lambda: pickle.dumps(PAYLOAD),
+    }
 
 
 def limit_of_file(folder: Path) -> Limit:
-    path = folder / "raw"
+    path, numbers = folder / "raw", itertools.count()
     path.write_text(json.dumps(PAYLOAD))
 
     def read() -> Any:
         with open(path) as file:
             return json.loads(file.read())
 
-    def change() -> None:
-        values = read()
+    def write(values: Any, path: Path) -> None:
         with open(f"{path}.new", "w") as file:
             file.write(json.dumps(values))
         os.replace(f"{path}.new", path)
 
-    return {"read": read, "change": change}
+    return {
+        "read": read,
+        "change": lambda: write(read(), path),
+        "new": lambda: write(PAYLOAD, folder / f"raw{next(numbers)}"),
+    }
 
 
 def limit_of_cookie() -> Limit:
@@ -148,48 +112,59 @@ def limit_of_cookie() -> Limit:
         hmac.compare_digest(hmac.digest(SECRET.encode(), payload, "sha256"), mark)
         return json.loads(base64.urlsafe_b64decode(payload))
 
-    return {"read": read, "change": lambda: seal(read())}
+    return {
+        "read": read,
+        "change": lambda: seal(read()),
+        "new": lambda: seal(PAYLOAD),
+    }
 
 
 def limit_of_redis(url: str) -> Limit:
     import redis
 
-    client = redis.Redis.from_url(url)
+    client: Any = redis.Redis.from_url(url)
+    numbers = itertools.count()
     client.set("raw", json.dumps(PAYLOAD), ex=3600)
 
     def read() -> Any:
         return json.loads(client.get("raw"))
 
+    def write(values: Any, name: str) -> None:
+        client.set(name, json.dumps(values), ex=3600)
+
     return {
         "read": read,
-        "change": lambda: client.set("raw", json.dumps(read()), ex=3600),
+        "change": lambda: write(read(), "raw"),
+        "new": lambda: write(PAYLOAD, f"raw{next(numbers)}"),
     }
 
 
 def limit_of_sql(connection: Any, mark: str, octets: str) -> Limit:
     """``mark`` is how the driver spells a parameter, ``octets`` a column of bytes."""
-    cursor = connection.cursor()
-    cursor.execute("DROP TABLE IF EXISTS raw")
-    cursor.execute(
+    numbers = itertools.count()
+    connection.cursor().execute("DROP TABLE IF EXISTS raw")
+    connection.cursor().execute(
         f"CREATE TABLE raw (id varchar(64) PRIMARY KEY, data {octets}, expires float)"
-    )
-    cursor.execute(
-        f"INSERT INTO raw VALUES ({mark}, {mark}, {mark})",
-        ("k" * 64, json.dumps(PAYLOAD).encode(), 1.0),
     )
     select = f"SELECT data, expires FROM raw WHERE id = {mark}"
     update = f"UPDATE raw SET data = {mark}, expires = {mark} WHERE id = {mark}"
+    insert = f"INSERT INTO raw VALUES ({mark}, {mark}, {mark})"
+
+    def begin() -> None:
+        data, id = json.dumps(PAYLOAD).encode(), f"{next(numbers):064}"
+        connection.cursor().execute(insert, (id, data, time.time()))
 
     def read() -> Any:
         cursor = connection.cursor()
-        cursor.execute(select, ("k" * 64,))
+        cursor.execute(select, (f"{0:064}",))
         return json.loads(cursor.fetchone()[0])
 
     def change() -> None:
         data = json.dumps(read()).encode()
-        connection.cursor().execute(update, (data, time.time(), "k" * 64))
+        connection.cursor().execute(update, (data, time.time(), f"{0:064}"))
 
-    return {"read": read, "change": change}
+    begin()
+    return {"read": read, "change": change, "new": begin}
 
 
 def limit_of_sqlite(folder: Path, journal: str) -> Limit:
@@ -208,85 +183,84 @@ def limit_of_postgresql(url: str) -> Limit:
 # -- the contests ------------------------------------------------------------------------
 
 
-def contests(name: str, config: Mapping[str, Any], limit: Limit) -> Iterator[Contest]:
-    """Reading and changing a session of one backend."""
-    manager = SessionManager.from_config(config)
-    if hasattr(manager.store, "create_table"):
-        manager.store.create_table()
-    session = manager.create()
-    session.update(PAYLOAD)
-    session.save()
-    cookie = f"session={session.token}"
-    for kind, method, app in (
-        ("read", "GET", reading),
-        ("change", "POST", changing),
-    ):
-        yield Contest(
-            name=f"{name}, {kind}",
-            ours=request(SessionMiddleware(app, manager=manager), method, cookie),
-            limit=limit[kind],
-            bare=request(untouched, method, cookie),
-        )
-
-
-def untouched_contests() -> Iterator[Contest]:
-    """A request that leaves its session alone, beside Beaker's if it is installed."""
-    beaker: Any = None
-    try:
-        from beaker.middleware import SessionMiddleware as Beaker
-    except ImportError:
-        pass
-    else:
-        beaker = Beaker(untouched, {"session.type": "memory"})
-    ours = SessionMiddleware(untouched, {"type": "memory"})
-    for name, cookie in (
-        ("untouched, no cookie", ""),
-        ("untouched, a cookie", f"session={'a' * 43}; beaker.session.id={'b' * 32}"),
-    ):
-        yield Contest(
-            name=name,
-            ours=request(ours, "GET", cookie),
-            limit=None if beaker is None else request(beaker, "GET", cookie),
-            bare=request(untouched, "GET", cookie),
-        )
-
-
-def all_contests(urls: Sequence[str], folder: Path) -> Iterator[Contest]:
-    """What needs no server, then what the urls lead to."""
-    yield from untouched_contests()
-    yield from contests("memory", {"type": "memory"}, limit_of_memory())
-    data_dir = str(folder / "sessions")
-    file = {"type": "file", "data_dir": data_dir}
-    yield from contests("file", file, limit_of_file(folder))
-    cookie = {"type": "cookie", "secret": SECRET}
-    yield from contests("cookie", cookie, limit_of_cookie())
-    sqlite = {"url": f"sqlite:///{folder / 'sessions.db'}"}
-    yield from contests("sqlite", sqlite, limit_of_sqlite(folder, "delete"))
-    yield from contests("sqlite (WAL)", sqlite, limit_of_sqlite(folder, "wal"))
+def configs(urls: Sequence[str], folder: Path, tag: str) -> dict[str, Config]:
+    """The settings of each store: without a server, then those that the urls lead to."""
+    found: dict[str, Config] = {
+        "memory": {"type": "memory"},
+        "file": {"type": "file", "data_dir": str(folder / f"sessions-{tag}")},
+        "cookie": {"type": "cookie", "secret": SECRET},
+        "sqlite": {"url": f"sqlite:///{folder / f'sessions-{tag}.db'}"},
+    }
     for url in urls:
-        scheme = url.partition(":")[0]
-        if scheme == "redis":
-            yield from contests("redis", {"url": url}, limit_of_redis(url))
-        else:
-            yield from contests("postgresql", {"url": url}, limit_of_postgresql(url))
+        scheme = url.partition(":")[0].partition("+")[0]
+        own = {"key_prefix": f"{tag}:"} if scheme == "redis" else {"table_name": tag}
+        found[scheme] = {"url": url, "idle_timeout": "10m", **own}
+    return found
+
+
+def limits(name: str, config: Config, folder: Path) -> Iterator[tuple[str, Limit]]:
+    """The raw clients that a store is measured by, with a name for each."""
+    match name:
+        case "memory":
+            yield name, limit_of_memory()
+        case "file":
+            yield name, limit_of_file(folder)
+        case "cookie":
+            yield name, limit_of_cookie()
+        case "sqlite":
+            yield name, limit_of_sqlite(folder, "delete")
+            yield "sqlite (WAL)", limit_of_sqlite(folder, "wal")
+        case "redis":
+            yield name, limit_of_redis(config["url"])
+        case "postgresql":
+            yield name, limit_of_postgresql(config["url"])
+        case _:
+            raise SystemExit(f"there is no raw client for {name}: here")
+
+
+def contests(urls: Sequence[str], folder: Path) -> Iterator[Contest]:
+    """Every kind of request to every store, beside the raw client."""
+    for name, config in configs(urls, folder, "benchmark").items():
+        found = list(visits(config))
+        if name == "memory":
+            yield untouched_contest(found[0].work)
+        for title, limit in limits(name, config, folder):
+            for visit in found[1:]:
+                yield Contest(
+                    name=f"{title}, {visit.kind}",
+                    ours=visit.work,
+                    limit=limit[visit.kind],
+                    bare=visit.bare,
+                )
+
+
+def untouched_contest(ours: Work) -> Contest:
+    """A request that leaves its session alone, beside Beaker's if it is installed."""
+    cookie, limit = f"beaker.session.id={'b' * 32}", None
+    with suppress(ImportError):
+        beaker = import_module("beaker.middleware").SessionMiddleware
+        limit = request(beaker(untouched, {"session.type": "memory"}), "GET", cookie)
+    return Contest(
+        name="untouched",
+        ours=ours,
+        limit=limit,
+        bare=request(untouched, "GET", cookie),
+    )
 
 
 # -- measuring ---------------------------------------------------------------------------
 
 
-def seconds(work: Work, times: int) -> float:
-    """What one of so many calls takes."""
-    began = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - began) / times
-
-
 def measure(given: Sequence[Contest], rounds: int) -> Iterator[str]:
     """A line for each contest."""
-    works = [
-        work for each in given for work in (each.bare, each.ours, each.limit) if work
-    ]
+    works = list(
+        dict.fromkeys(  # a store with two limits is measured once
+            work
+            for each in given
+            for work in (each.bare, each.ours, each.limit)
+            if work
+        )
+    )
     times = {work: max(1, int(BLOCK / seconds(work, 5))) for work in works}
     results: dict[Work, list[float]] = {work: [] for work in works}
     gc.disable()
@@ -312,16 +286,30 @@ def measure(given: Sequence[Contest], rounds: int) -> Iterator[str]:
 
 def main() -> None:
     """Measure what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("urls", nargs="*", help="of Redis and PostgreSQL")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--folder", type=Path, help="for files (default: temporary)")
+    parser.add_argument(
+        "--beside", type=Path, help="another checkout, the first edition"
+    )
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder))
         )
-        for line in measure(list(all_contests(given.urls, folder)), given.rounds):
+        if given.beside is None:
+            lines = measure(list(contests(given.urls, folder)), given.rounds)
+        else:
+            run = token_hex(4)  # editions do not read each other's tables
+            both = (
+                configs(given.urls, folder, f"first_{run}"),
+                configs(given.urls, folder, f"second_{run}"),
+            )
+            lines = compare(given.beside, ROOT, both, given.rounds)
+        for line in lines:
             print(line)
 
 

@@ -26,12 +26,13 @@ import sqlalchemy as sql
 from wsgisession.record import Key
 from wsgisession.stores.sqlalchemy import SQLAlchemyStore
 from wsgisession.stores.sqlalchemy.rows import to_row
-from wsgisession.testing import record
-from wsgisession.testing.records import newer
+from wsgisession.testing import newer, record
 
 THREADS = 4
 CHUNK = 5000
 BATCH = 1000
+WAITERS = 50
+DATA = b"{}\n" + b"x" * 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +85,15 @@ def fill_with_expired(store: SQLAlchemyStore, url: str, rows: int) -> None:
 def _expired(numbers: range, now: float) -> Iterator[Mapping[str, Any]]:
     for number in numbers:
         expires = now - 60 - number % (30 * 86400)
-        yield {
-            "id": id_for(f"expired-{number}"),
-            "data": b"{}\n" + b"x" * 300,
-            "version": 1,
-            "created": expires - 86400,
-            "accessed": expires - 3600,
-            "expires": expires,
-            "expires_hour": expires // 3600,
-            "user_name": None,
-            "user_hash": None,
-            "state": "live",
-            "successor": None,
-            "mark": "",
-            "lease": None,
-            "lease_until": 0.0,
-        }
+        yield to_row(
+            record(
+                f"expired-{number}",
+                data=DATA,
+                created=expires - 86400,
+                accessed=expires - 3600,
+                expires=expires,
+            )
+        )
 
 
 def load(store: SQLAlchemyStore, done: threading.Event, pace: float) -> Load:
@@ -107,22 +101,13 @@ def load(store: SQLAlchemyStore, done: threading.Event, pace: float) -> Load:
     times: list[float] = []
 
     def work(number: int) -> None:
-        now = time.time()
-        mine = Record(
-            id=id_for(f"load-{number}-{now}"),
-            data=b"{}\n" + b"x" * 300,
-            version=1,
-            created=now,
-            accessed=now,
-            expires=now + 3600,
-        )
+        mine = record(f"load-{number}-{time.time()}", data=DATA)
         store.save(mine, expect=0)
         while not done.is_set():
             began = time.perf_counter()
-            held = store.lock(Key(mine.id), wait=30, lease=30)
+            held = store.lock(Key(mine.id), wait=30, lease=30, waiters=WAITERS)
             assert held is not None
-            version = held.version
-            store.save(replace(held, version=version + 1), expect=version)
+            store.save(newer(held), expect=held.version)
             times.append(time.perf_counter() - began)
             done.wait(pace)
 
@@ -148,7 +133,7 @@ def measure(url: str, *, rows: int, seconds: float, pace: float = 0.01) -> Resul
     sweep.start()
     beside = load(store, done, pace)
     sweep.join()
-    store._engine.dispose()
+    store.close()
     return Result(alone, beside, sweep.swept, sweep.seconds)
 
 
@@ -182,7 +167,7 @@ def sweep(url: str) -> None:
     while swept := store.delete_expired(batch=BATCH):
         total += swept
     print(total, time.perf_counter() - began)
-    store._engine.dispose()
+    store.close()
 
 
 def main() -> None:

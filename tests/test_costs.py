@@ -1,21 +1,33 @@
-"""What a session costs where it does nothing, and what visitors leave behind."""
+"""What a session costs, counted: calls of the store, calls of functions, leftovers."""
 
 from __future__ import annotations
 
+import cProfile
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wsgisession import SessionManager, SessionMiddleware, get_session
+from wsgisession import (
+    Options,
+    Session,
+    SessionManager,
+    SessionMiddleware,
+    get_session,
+)
+from wsgisession.crypto.tokens import new_token
 from wsgisession.stores.file import FileStore
-from wsgisession.tokens import new_token
+from wsgisession.stores.memory import MemoryStore
 
-from .conftest import SECRET, CountingStore
+from .conftest import SECRET, Clock, CountingStore
+from .pages import shop
+from .tabs import Site
 
-REQUESTS = 100_000
+VISITORS = 100_000
+
+# -- visitors ----------------------------------------------------------------------------
 
 
 def page(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -27,7 +39,7 @@ def page(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("visitors", ["no cookie", "random cookies", "untouched"])
@@ -37,13 +49,12 @@ def test_a_hundred_thousand_visitors_leave_nothing(
 ) -> None:
     """P3, P4, P7: no file, no Set-Cookie; an untouched session makes no store call."""
     store = CountingStore(FileStore(tmp_path / "sessions"))
-    settings = {"store": store} | ({"secret": secret} if secret else {})
-    manager = SessionManager.from_config(settings)
+    manager = SessionManager(store, Options(secret=secret) if secret else Options())
     middleware = SessionMiddleware(page, manager=manager)
     session = manager.create()
     session["n"] = 1
     session.save()
-    own = f"session={session.token}"
+    own = f"sid={manager.token_of(session)}"
     before = files_below(tmp_path)
     store.calls.clear()
     cookies = 0
@@ -53,7 +64,7 @@ def test_a_hundred_thousand_visitors_leave_nothing(
         cookies += sum(name == "Set-Cookie" for name, _ in headers)
 
     pick = random.Random(7)
-    for number in range(REQUESTS):
+    for number in range(VISITORS):
         environ = {
             "REQUEST_METHOD": "POST" if number % 2 else "GET",
             "QUERY_STRING": "" if visitors == "untouched" else "look",
@@ -62,50 +73,249 @@ def test_a_hundred_thousand_visitors_leave_nothing(
         if visitors == "untouched":
             environ["HTTP_COOKIE"] = own
         elif visitors == "random cookies":
-            guess = new_token() if number % 4 else "x" * pick.randrange(2000)
-            environ["HTTP_COOKIE"] = f"session={guess}"
+            guess = new_token().text if number % 4 else "x" * pick.randrange(2000)
+            environ["HTTP_COOKIE"] = f"sid={guess}"
         middleware(environ, start_response)
     assert cookies == 0
     assert files_below(tmp_path) == before
     if visitors != "random cookies" or secret:
         assert store.calls == []
-    assert set(store.calls) <= {"load", "lock"}
+    else:
+        assert set(store.calls) == {"load", "lock"}
+        assert len(store.calls) <= VISITORS, "one call each"
+
+
+# -- calls of the store ------------------------------------------------------------------
+
+
+def increment(session: Session) -> None:
+    session["n"] = session.get("n", 0) + 1
+
+
+USES: dict[str, Callable[[Session], object]] = {
+    "nothing": lambda s: s.accessed,
+    "read": lambda s: s.get("n"),
+    "increment": increment,
+    "nested": lambda s: s["cart"].append(1),
+    "login": lambda s: s.login("ann"),
+    "rotate": lambda s: s.rotate(),
+    "regenerate": lambda s: s.regenerate(),
+    "expiry": lambda s: s.set_expiry(60),
+    "save": lambda s: (increment(s), s.save()),
+    "saves and goes on": lambda s: (increment(s), s.save(), increment(s)),
+    "login and save": lambda s: (s.login("ann"), s.save()),
+    "logout": lambda s: s.logout(),
+    "clear and login": lambda s: (s.clear(), s.login("ann")),
+    "unlock": lambda s: (s.get("n"), s.unlock()),
+    "lock": lambda s: s.lock(),
+    "same value": lambda s: s.update(n=s["n"]),
+}
+
+
+def counted(
+    store: Any = None, clock: Clock | None = None, **options: Any
+) -> tuple[CountingStore, Site, str]:
+    """A site with a session, whose calls of the store are counted from here on."""
+    store = CountingStore(store or MemoryStore())
+    manager = SessionManager(store, Options(**options), clock=clock)
+    site = Site(manager, begin=lambda s: s.update(n=1, cart=[]), **USES)
+    cookie = site.begun("begin")
+    store.calls.clear()
+    return store, site, cookie
+
+
+@pytest.mark.parametrize(
+    ("use", "safe", "unsafe"),
+    [
+        ("nothing", [], []),
+        ("read", ["load"], ["lock", "unlock"]),
+        ("same value", ["load", "save"], ["lock", "save"]),
+        ("increment", ["load", "save"], ["lock", "save"]),
+        ("nested", ["load", "save"], ["lock", "save"]),
+        ("login", ["load", "save"], ["lock", "save"]),
+        ("rotate", ["load", "save"], ["lock", "save"]),
+        ("regenerate", ["load", "save"], ["lock", "save"]),
+        ("expiry", ["load", "save"], ["lock", "save"]),
+        ("save", ["load", "save"], ["lock", "save"]),
+        ("saves and goes on", ["load", "save", "save"], ["lock", "save"] * 2),
+        ("login and save", ["load", "save"], ["lock", "save"]),
+        ("logout", ["load", "delete"], ["load", "delete"]),
+        ("clear and login", ["load", "save"], ["load", "save"]),
+        ("unlock", ["load"], ["lock", "unlock"]),
+        ("lock", ["lock", "unlock"], ["lock", "unlock"]),
+    ],
+)
+def test_store_calls_of_a_request(use: str, safe: list[str], unsafe: list[str]) -> None:
+    """P4: untouched 0, read 1, read-modify-write 2, locked or not."""
+    for method, calls in (("GET", safe), ("POST", unsafe)):
+        store, site, cookie = counted()
+        site.ask(method, use, cookie)
+        assert store.calls == calls, method
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_store_calls_by_request(tmp_path: Path, method: str) -> None:
-    """P4: untouched 0, read 1, read-modify-write 2 (locked or not), new session 1."""
-    store = CountingStore(FileStore(tmp_path / "sessions"))
+@pytest.mark.parametrize(
+    ("use", "calls"),
+    [
+        ("nothing", []),
+        ("read", []),
+        ("increment", ["save"]),
+        ("login", ["save"]),
+        ("login and save", ["save"]),
+        ("clear and login", ["save"]),
+        ("expiry", []),
+        ("logout", []),
+        ("lock", []),
+    ],
+)
+def test_store_calls_of_a_first_visit(method: str, use: str, calls: list[str]) -> None:
+    """P4: a new session is one save, and nothing is asked before."""
+    store, site, _ = counted()
+    site.ask(method, use, None)
+    assert store.calls == calls
 
-    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        session = get_session(environ)
-        match environ["PATH_INFO"]:
-            case "/read":
-                session.get("n")
-            case "/write":
-                session["n"] = session.get("n", 0) + 1
-        start_response("200 OK", [])
-        return []
 
-    middleware = SessionMiddleware(app, store=store)
-    cookie = ""
-
-    def calls(path: str) -> int:
-        nonlocal cookie
+@pytest.mark.parametrize(
+    ("options", "age", "before", "calls"),
+    [
+        ({}, 59, None, ["load"]),
+        ({}, 60, None, ["load", "touch"]),
+        ({"touch_interval": None}, 86400, None, ["load"]),
+        ({}, 1, "rotate", ["load", "save"]),
+        ({"rotate_every": 600}, 599, None, ["load", "touch"]),
+        ({"rotate_every": 600}, 601, None, ["load", "save"]),
+    ],
+    ids=["early", "touch", "no touch", "confirmation", "no rotation", "rotation"],
+)
+def test_what_is_due_adds_one_call_to_a_read(
+    clock: Clock, options: Any, age: int, before: str | None, calls: list[str]
+) -> None:
+    """P4: a touch, a confirmation or a rotation; afterwards it is done."""
+    store, site, cookie = counted(clock=clock, **options)
+    if before is not None:
+        cookie = site.begun(before, cookie)
         store.calls.clear()
-        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_COOKIE": cookie}
-        environ["wsgi.url_scheme"] = "http"
+    clock.pass_by(age)
+    answer = site.get("read", cookie)
+    assert store.calls == calls
+    store.calls.clear()
+    site.get("read", cookie)
+    assert store.calls == ["load"], "it is done once"
+    assert bool(answer.cookie) is (calls[1:] == ["save"] and before is None)
 
-        def start_response(status: str, headers: list[tuple[str, str]]) -> Any:
-            nonlocal cookie
-            cookie = dict(headers).get("Set-Cookie", cookie).split(";")[0]
 
-        middleware(environ, start_response)
-        return len(store.calls)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_get_that_met_another_write_costs_two_more(again: bool) -> None:
+    """P4: merged under the lock, or run again with it."""
+    store, site, cookie = counted()
+    ran: list[int] = []
 
-    assert calls("/write") == 1
-    assert cookie
-    assert calls("/") == 0
-    # A read in a request that locks gives the lock back.
-    assert calls("/read") == (1 if method == "GET" else 2)
-    assert calls("/write") == 2
+    def meet(session: Session) -> None:
+        ran.append(1)
+        found = session.get("n" if again else "m", 0)
+        if len(ran) == 1:
+            site.post("increment", cookie)
+            store.calls.clear()
+        session["m"] = found + 1
+
+    site.handlers["meet"] = meet
+    site.get("meet", cookie)
+    assert store.calls == ["save", "lock", "save"]
+    assert len(ran) == 1 + again
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_several_cookies_cost_one_call_each_and_four_at_most(
+    number: int, method: str
+) -> None:
+    """P4: and none of them is locked."""
+    store = CountingStore(MemoryStore())
+    site = shop(store)
+    header = "; sid=".join(new_token().text for _ in range(number))
+    site.ask(method, "read", header)
+    look = "load" if method == "GET" or number > 1 else "lock"
+    assert store.calls == [look] * min(number, 4)
+
+
+def test_store_calls_of_a_cookie_session() -> None:
+    """P4: none but those of the marks: one a look, two where it has a user."""
+    marks = CountingStore(MemoryStore())
+    manager = SessionManager.from_config(url="cookie:", secret=SECRET, revocation=marks)
+    site = Site(manager, begin=lambda s: s.update(n=1), **USES)
+
+    def calls(method: str, use: str, cookie: str | None) -> list[str]:
+        marks.calls.clear()
+        site.ask(method, use, cookie)
+        return marks.calls
+
+    assert calls("POST", "begin", None) == []
+    cookie = site.begun("begin")
+    for method in ("GET", "POST"):
+        assert calls(method, "nothing", cookie) == []
+        assert calls(method, "read", cookie) == ["load"]
+        assert calls(method, "increment", cookie) == ["load", "load"]
+    cookie = site.begun("login", cookie)
+    assert calls("GET", "read", cookie) == ["load", "load"]
+
+
+# -- calls of functions ------------------------------------------------------------------
+
+HARNESS = 9
+"""Calls of the harness that are in the figures of the budget."""
+
+BUDGET = {"untouched": 20, "read": 60, "change": 100, "new": 95}
+"""Calls of functions a request on the memory store, by cProfile."""
+
+
+def calls_of(application: Any, environ: dict[str, Any]) -> int:
+    """Calls of one request: the fewest of some, for a date's text is kept a second."""
+
+    def start_response(*_: Any) -> None:
+        pass
+
+    fewest = []
+    for _ in range(20):
+        given = dict(environ)
+        profile = cProfile.Profile()
+        profile.enable()
+        application(given, start_response)
+        profile.disable()
+        fewest.append(sum(entry.callcount for entry in profile.getstats()))
+    return min(fewest)
+
+
+def work(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Does with the session what the path says."""
+    match environ["PATH_INFO"]:
+        case "read":
+            environ["wsgisession.session"]["n"]
+        case "change":
+            session = environ["wsgisession.session"]
+            session["n"] = session["n"] + 1
+        case "new":
+            environ["wsgisession.session"]["n"] = 1
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+
+
+@pytest.mark.xfail(reason="the core takes more steps than the design allows")
+@pytest.mark.parametrize("kind", BUDGET)
+def test_calls_of_functions_stay_within_the_budget(kind: str) -> None:
+    """The same on every machine; seconds are not."""
+    manager = SessionManager(MemoryStore())
+    session = manager.create()
+    session["n"] = 1
+    session.save()
+    environ = {
+        "REQUEST_METHOD": "POST" if kind in ("change", "new") else "GET",
+        "PATH_INFO": kind,
+        "QUERY_STRING": "",
+        "HTTP_HOST": "localhost",
+        "wsgi.url_scheme": "http",
+    }
+    if kind != "new":
+        environ["HTTP_COOKIE"] = f"sid={manager.token_of(session)}"
+    bare = calls_of(work, {**environ, "PATH_INFO": "untouched"})
+    ours = calls_of(SessionMiddleware(work, manager=manager), environ) - bare
+    assert ours + HARNESS <= BUDGET[kind]

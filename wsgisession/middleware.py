@@ -288,7 +288,7 @@ class _Response:
             if self._is_sent:
                 self._exchange.finish()
             else:
-                self._exchange.close()
+                self._exchange.fail(GeneratorExit())
 
 
 def _close(body: Iterable[bytes]) -> None:
