@@ -171,7 +171,7 @@ class TestChoiceOfAStore:
     def test_by_a_url_alone(self) -> None:
         """A store beside the one of the sessions, with its defaults."""
         assert isinstance(store_at("memory:"), MemoryStore)
-        with pytest.raises(ConfigurationError, match="secret"):
+        with pytest.raises(ConfigurationError, match="on the server"):
             store_at("cookie:")
 
     def test_encryption_goes_around_any(self) -> None:

@@ -299,7 +299,6 @@ def work(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"ok"]
 
 
-@pytest.mark.xfail(reason="the core takes more steps than the design allows")
 @pytest.mark.parametrize("kind", BUDGET)
 def test_calls_of_functions_stay_within_the_budget(kind: str) -> None:
     """The same on every machine; seconds are not."""

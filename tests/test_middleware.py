@@ -272,16 +272,13 @@ def test_a_replayed_body_is_closed_and_never_sent(manager: SessionManager) -> No
     assert read(manager, cookie) == {"n": 3}
 
 
-SWALLOWED = "a failed request is rolled back, whatever it has swallowed"
-
-
 @pytest.mark.parametrize(
     "made_of_it",
     [
         "200 OK",
         "400 Bad Request",
-        pytest.param("500 Oops", marks=pytest.mark.xfail(reason=SWALLOWED)),
-        pytest.param("error", marks=pytest.mark.xfail(reason=SWALLOWED)),
+        "500 Oops",
+        "error",
     ],
 )
 def test_an_application_cannot_swallow_a_replay(
@@ -329,7 +326,6 @@ def acting(head: tuple[str, list[tuple[str, str]]], runs: list[int]) -> Any:
     return app
 
 
-@pytest.mark.xfail(reason="the exchange is told of the answer by settle() only")
 @pytest.mark.parametrize(
     "head",
     [
@@ -348,7 +344,6 @@ def test_an_answer_that_has_begun_decides_whether_to_run_again(
     assert len(runs) == 1
 
 
-@pytest.mark.xfail(reason="'no other session of ours' is not asked", strict=True)
 @pytest.mark.parametrize("which", ["inner", "outer"])
 @pytest.mark.parametrize("saves", [False, True])
 def test_pitfall_two_sessions_in_one_request_count_once(

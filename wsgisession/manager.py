@@ -206,8 +206,8 @@ class SessionManager:
         Returns how many there were, where the store can see them; else 0.  A session that
         the user begins while this is at work may be a later login, and stay.
         """
-        if _capabilities(self.store).ends_users:
-            cast(UserEndingStore, self.store).end_user(user, keep=keep)
+        if isinstance(self.store, UserEndingStore):
+            self.store.end_user(user, keep=keep)
             return 0
         store, ended = self._iterable(), 0
         while True:

@@ -16,7 +16,14 @@ from typing import Any, TypeAlias
 from .core.repository import call_hook
 from .core.transaction import ReplayNeeded
 from .errors import LockTimeout, StoreError
-from .http.exchange import REPLAY_KEY, SAFE, Environ, Exchange, Headers
+from .http.exchange import (
+    MANAGER_KEY,
+    REPLAY_KEY,
+    SAFE,
+    Environ,
+    Exchange,
+    Headers,
+)
 from .manager import SessionManager, access_of
 from .session import Session
 
@@ -35,7 +42,6 @@ StartResponse: TypeAlias = Callable[..., Write]
 App: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY = "wsgisession.session"
-MANAGER_KEY = "wsgisession.manager"
 
 RETRY_AFTER = "1"
 """Seconds after which a client may try again what a lock or an outage has refused."""
@@ -200,7 +206,7 @@ class _Response:
             return self._start_response(status, headers, exc_info)
         if self._head is not None and not exc_info:
             raise AssertionError("start_response() was called twice without exc_info")
-        self._head = status, headers
+        self._head = self._exchange.answer = status, headers
         return self.write
 
     def write(self, data: bytes) -> object:
@@ -226,11 +232,12 @@ class _Response:
     def _failed(self, error: BaseException) -> Iterable[bytes]:
         """Answer in the application's place where that is possible, else raise."""
         exchange = self._exchange
-        if isinstance(error, ReplayNeeded) and self._before is not None:
+        due = error if isinstance(error, ReplayNeeded) else exchange.replay_due
+        if due is not None and self._before is not None:
             exchange.close()
             self._is_sent = True  # from here on by the second run
             return self._middleware.again(
-                self._environ, self._start_response, self._before, sorted(error.keys)
+                self._environ, self._start_response, self._before, sorted(due.keys)
             )
         exchange.fail(error)
         if self._is_sent or not isinstance(error, (StoreError, LockTimeout)):

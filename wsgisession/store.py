@@ -151,13 +151,15 @@ class TokenStore(Protocol):
         among those that were replaced (``until`` 0) and that moment as ``turned``.
         """
 
-    def save(self, record: Record, *, expect: int) -> str:
+    def save(self, record: Record, *, expect: int, room: int | None = None) -> str:
         """The token that holds ``record``.
 
-        ``expect`` is 0 for a new session.  Raises ``VersionConflict`` with None where it
-        knows that the session, or this token of it, has ended.  A record that was turned
-        after the token was read (``record.seen`` is None and ``record.turned`` is new)
-        ends all tokens of the session from before, where the store can.
+        Raises ``SessionTooLarge``, and does nothing, where it has more octets than
+        ``room``.  ``expect`` is 0 for a new session.  Raises ``VersionConflict`` with
+        None where it knows that the session, or this token of it, has ended.  A record
+        that was turned after the token was read (``record.seen`` is None and
+        ``record.turned`` is new) ends all tokens of the session from before, where the
+        store can.
         """
 
     def delete(self, key: Key, *, user: str | None = None) -> bool:

@@ -154,10 +154,10 @@ class Repository:
             record.lease,
             record.token,
         )
-        token = self.store.save(new, expect=expect)
         if self.token_room is not None:
-            new = new._replace(token=self._fitting(str(token), new))
-        elif new.lease is not None:
+            return Stored(self._issued(new, expect, self.token_room), meta, standing)
+        self.store.save(new, expect=expect)
+        if new.lease is not None:
             new = new.bare()
         return Stored(new, meta, standing)
 
@@ -183,15 +183,17 @@ class Repository:
         """End a session, whatever lease is on it; True if it was there."""
         return self.store.delete(key)
 
-    def _fitting(self, token: str, record: Record) -> str:
-        """A token, unless no browser would keep it."""
-        room = self.token_room
-        assert room is not None
-        if len(token) <= room:
-            return token
-        limit = COOKIE_OCTETS * self.options.cookie_chunks
-        biggest = self.codec.biggest(self.codec.values(record.data))
-        raise SessionTooLarge(limit + len(token) - room, limit, biggest)
+    def _issued(self, record: Record, expect: int, room: int) -> Record:
+        """The record with its token, unless no browser would keep that."""
+        store = cast(TokenStore, self.store)
+        try:
+            token = store.save(record, expect=expect, room=room)
+        except SessionTooLarge as error:
+            limit = COOKIE_OCTETS * self.options.cookie_chunks
+            biggest = self.codec.biggest(self.codec.values(record.data))
+            size = limit + error.size - room
+            raise SessionTooLarge(size, limit, biggest) from None
+        return record._replace(token=token)
 
 
 def is_good(stored: Stored) -> bool:

@@ -44,14 +44,15 @@ class ReplayNeeded(BaseException):
 class Transaction:
     """A session that has been looked at."""
 
-    __slots__ = ("_dropped", "_replay_due", "outage", "repository", "work")
+    __slots__ = ("_dropped", "outage", "replay_due", "repository", "work")
 
     def __init__(
         self, repository: Repository, plan: Plan, found: Found | None = None
     ) -> None:
         self.repository = repository
         self.outage: StoreError | None = None
-        self._replay_due: ReplayNeeded | None = None
+        self.replay_due: ReplayNeeded | None = None
+        """That nothing of this run counts any more, whatever the application does."""
         self._dropped: SessionEnded | None = None
         found = self._found(plan) if found is None else found
         try:
@@ -129,13 +130,13 @@ class Transaction:
 
     def _need_replay(self, keys: frozenset[str]) -> None:
         self.release()
-        self._replay_due = ReplayNeeded(keys)
-        raise self._replay_due
+        self.replay_due = ReplayNeeded(keys)
+        raise self.replay_due
 
     def _raise_replay_again(self) -> None:
         """Nothing of this run counts any more, even where the application goes on."""
-        if self._replay_due is not None:
-            raise self._replay_due
+        if self.replay_due is not None:
+            raise self.replay_due
 
     # -- the end -----------------------------------------------------------------------
 
@@ -144,8 +145,8 @@ class Transaction:
 
         Raises ``ReplayNeeded`` where the request is to be run again.
         """
-        if self._replay_due is not None:
-            raise self._replay_due
+        if self.replay_due is not None:
+            raise self.replay_due
         work, now = self.work, self.repository.now()
         expires = work.meta.expiry is not DEFAULT and work.state is not State.ENDED
         if expires and work.meta.has_passed(self.repository.options, now):
@@ -179,19 +180,21 @@ class Transaction:
             self.release()
 
     def commit_late(self) -> None:
-        """Write what was changed after the headers have left, where no cookie is due."""
+        """Write what was changed where no cookie can be set any more."""
         work = self.work
         work.forbid_replay()
         try:
             if work.has_to_end:
                 self._end()
-            elif self._replay_due is None and work.has_changed():
+            elif self.replay_due is not None or work.needs_cookie():
+                return
+            elif work.has_changed():
                 if self.repository.token_room is not None:
                     raise SessionClosed(
                         "the headers have left, and this session is held in a cookie; "
                         "write to it before the response begins"
                     )
-                self._settle(self.repository.now())
+                self._settle(self.repository.now(), is_first=False)
         finally:
             self.release()
 
@@ -211,9 +214,12 @@ class Transaction:
 
     # -- the table ---------------------------------------------------------------------
 
-    def _settle(self, now: float) -> None:
-        """Carry out what the table says, again after each conflict."""
-        began, is_first = None, True
+    def _settle(self, now: float, *, is_first: bool = True) -> None:
+        """Carry out what the table says, again after each conflict.
+
+        A rotation that is due is taken along at the first try, where there is one.
+        """
+        began = None
         while True:
             action = DECISIONS[self.work.facts(now, is_first=is_first)]
             try:

@@ -222,6 +222,11 @@ class Work:
             return facts.wants_token or facts.has_changed or facts.has_logged_in
         return facts.state is State.FLUSHED or facts.is_worth_storing
 
+    def needs_cookie(self) -> bool:
+        """Whether what is to be written is of no use without a new cookie."""
+        is_new = self.state is State.ABSENT or self.state is State.FLUSHED
+        return is_new or self._turn is not Turn.NONE
+
     # -- the facts ---------------------------------------------------------------------
 
     def facts(self, now: float, *, is_first: bool) -> Facts:
@@ -381,5 +386,6 @@ class Work:
 
     def sent(self) -> None:
         """The headers have left, and the token with them."""
+        self._turn = Turn.NONE
         self._is_unsent = self._expiry_changed = False
         self._runs_once = True

@@ -27,8 +27,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.util import shift_path_info
 
 from ..errors import ConfigurationError
+from ..http.exchange import MANAGER_KEY
 from ..manager import SessionManager
-from ..middleware import MANAGER_KEY, App, SessionMiddleware, get_session
+from ..middleware import App, SessionMiddleware, get_session
 from ..session import Session
 from ..store import Store
 from ..testing.blind import BlindStore

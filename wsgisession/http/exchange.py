@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ..core.access import Access
 from ..core.first_look import Plan, never
 from ..core.outcome import Cookie
+from ..core.transaction import ReplayNeeded
 from ..errors import LockTimeout, StoreError
 from ..session import Session
 from . import caching
@@ -34,28 +35,52 @@ SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 REPLAY_KEY = "wsgisession.replay"
 """True in the environ of a second run."""
 
+MANAGER_KEY = "wsgisession.manager"
+"""In the environ: the manager of the innermost session."""
+
 # The answer of an OAuth or OpenID provider (RFC 6749 4.1.2): it comes by GET, and its
 # code is good for one use.
 _OAUTH = re.compile(r"(?:^|&)(?:code|error|oauth_token)=")
 _OAUTH_STATE = re.compile(r"(?:^|&)(?:state|oauth_verifier)=")
 _LOOPBACK = re.compile(
-    r"(?:.+\.)?localhost|127\.\d+\.\d+\.\d+|\[?::1\]?", re.IGNORECASE
+    r"(?:(?:.+\.)?localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d*)?|::1", re.IGNORECASE
+)
+
+# What a proxy adds, which may have put a loopback address of its own for the host.
+_FORWARDED = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_REAL_IP",
 )
 
 
 class Exchange:
     """The session of one request, from the environ to the headers of the answer.
 
-    Call ``settle`` before the headers leave, ``fail`` where there is no answer of the
-    application, and ``finish`` at the very end.
+    Tell it of the ``answer`` as soon as there is one.  Call ``settle`` before the headers
+    leave, ``fail`` where there is no answer of the application, and ``finish`` at the
+    very end.
     """
 
-    __slots__ = ("_access", "_answer", "_environ", "_manager", "session")
+    __slots__ = (
+        "_access",
+        "_environ",
+        "_has_settled",
+        "_is_inner",
+        "_manager",
+        "answer",
+        "session",
+    )
 
     def __init__(self, manager: SessionManager, environ: Environ) -> None:
         self._manager = manager
         self._environ = environ
-        self._answer: tuple[str, Headers] | None = None
+        self._is_inner = environ.get(MANAGER_KEY, manager) is not manager
+        """Whether the request has a session of another manager already."""
+        self._has_settled = False
+        self.answer: tuple[str, Headers] | None = None
+        """Status and headers, as the application has begun them."""
         self._access = Access(manager.repository, self._plan)
         self.session = Session(self._access)
 
@@ -92,8 +117,14 @@ class Exchange:
             and not has_body(environ)
             and not is_oauth_answer(environ)
             and comes_from_this_site(environ)
-            and (self._answer is None or can_be_repeated(*self._answer))
+            and self._is_alone()
+            and (self.answer is None or can_be_repeated(*self.answer))
         )
+
+    def _is_alone(self) -> bool:
+        """Whether no other session of ours would see the request twice."""
+        is_innermost = self._environ.get(MANAGER_KEY, self._manager) is self._manager
+        return is_innermost and not self._is_inner
 
     def _is_foreign(self) -> bool:
         """Whether a post came from another site, and so without our cookie.
@@ -115,6 +146,12 @@ class Exchange:
         """What the application was told by the store, and may have swallowed."""
         return self._access.failure
 
+    @property
+    def replay_due(self) -> ReplayNeeded | None:
+        """That the request is to be run again, which may have been swallowed as well."""
+        transaction = self._access.transaction
+        return None if transaction is None else transaction.replay_due
+
     def settle(self, status: str, headers: Headers) -> Headers:
         """Commit or roll back, and return the headers that are to leave.
 
@@ -122,10 +159,13 @@ class Exchange:
         the session from being saved; then nothing has left.
         """
         access, options = self._access, self._manager.options
+        self._has_settled = True
         if access.transaction is None and not options.save_every_request:
             access.leave()
-            return headers
-        self._answer = status, headers
+            return headers if access.failure is None else self.told(headers)
+        self.answer = status, headers
+        if (due := self.replay_due) is not None:
+            raise due
         if status.startswith("5") and not options.save_on_error:
             access.roll_back()
         else:
@@ -138,7 +178,8 @@ class Exchange:
         """The headers with what the client and the caches must know of the session."""
         transaction = self._access.transaction
         if transaction is None:
-            return headers
+            is_used = self._access.failure is not None
+            return caching.vary_on_cookie(headers) if is_used else headers
         work, cookies = transaction.work, self._manager.cookies
         if work.is_kept_back:
             self._manager.warn_of_foreign_post(self._environ.get("PATH_INFO", ""))
@@ -164,7 +205,9 @@ class Exchange:
         An answer that is made afterwards is to be ``told``: a token that was saved
         already leaves with whatever answer leaves.
         """
-        keep = self._manager.options.save_on_error and isinstance(error, Exception)
+        # What could not be settled is not tried again: it would fail in the same way.
+        keep = self._manager.options.save_on_error and not self._has_settled
+        keep = keep and isinstance(error, Exception)
         try:
             if keep:
                 self._access.commit_late()
@@ -206,15 +249,15 @@ def comes_from_this_site(environ: Mapping[str, Any]) -> bool:
 
     Payment returns, links in mails and one-time downloads come from outside, and the
     browser says so (Fetch Metadata).  Over plain http it says nothing: then the referer
-    has to be ours, or the host a loopback one.  The schemes are not compared, because a
-    proxy may have ended TLS.
+    has to be ours, or the host a loopback one and no proxy before it.  The schemes are
+    not compared, because a proxy may have ended TLS.
     """
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return bool(site == "same-origin")
     host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME") or ""
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if _LOOPBACK.fullmatch(name):
+    is_forwarded = any(environ.get(name) for name in _FORWARDED)
+    if _LOOPBACK.fullmatch(host) and not is_forwarded:
         return True
     try:
         return bool(urlsplit(environ.get("HTTP_REFERER") or "").netloc == host != "")

@@ -212,7 +212,12 @@ def store_at(url: str) -> Store:
 
     Raises ``ConfigurationError`` where a url is not enough to make it.
     """
-    store: Store = choose({"url": url}).made({"url": url}, Options())
+    chosen = choose({"url": url})
+    if "secret" in chosen.options:
+        raise ConfigurationError(
+            "revocation must be a store on the server, such as redis://localhost/0"
+        )
+    store: Store = chosen.made({"url": url}, Options())
     return store
 
 

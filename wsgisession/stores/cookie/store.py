@@ -20,7 +20,7 @@ from ...crypto.sealing import (
     expanded,
     uncompressed,
 )
-from ...errors import ConfigurationError, VersionConflict
+from ...errors import ConfigurationError, SessionTooLarge, VersionConflict
 from ...record import Key, Record, Replaced
 from ...store import Capabilities, Store
 from .revocation import Origin, Revocations, Tags, unknown_origin
@@ -43,6 +43,8 @@ longer (RFC 6265bis 5.5)."""
 _HEADER = struct.Struct(">16sQddddd8s8sH")
 _NOBODY = 0xFFFF
 _CODEC = ("utf-8", "surrogatepass")
+
+NO_TAGS = Tags()
 
 _log = logging.getLogger("wsgisession")
 
@@ -125,23 +127,28 @@ class CookieStore:
         replaced = (Replaced(proof, 0.0),)
         return record._replace(replaced=replaced, turned=ended, lease=origin)
 
-    def save(self, record: Record, *, expect: int) -> str:
+    def save(self, record: Record, *, expect: int, room: int | None = None) -> str:
         """The token that holds ``record``.
 
-        With ``revocation``, a record whose ``turned`` is not that of its token ends every
-        older token, and a session that has ended is a ``VersionConflict`` with None.
-        Without it older tokens stay good.
+        Raises ``SessionTooLarge`` where it has more octets than ``room``; the older
+        tokens are good as before then.  With ``revocation``, a record whose ``turned`` is
+        not that of its token ends every older token, and a session that has ended is a
+        ``VersionConflict`` with None.  Without it older tokens stay good.
         """
+        token = self._issued(record, NO_TAGS)
+        room = self._octets if room is None else room
+        if len(token) > room:
+            raise SessionTooLarge(len(token), room, ())
         revocations = self._revocations
         if revocations is None:
-            tags: Tags | None = Tags()
-        elif expect == 0:
-            tags = revocations.begun(record.user)
+            return token
+        if expect == 0:
+            tags: Tags | None = revocations.begun(record.user)
         else:
             tags = revocations.following(record, self._origin(record))
         if tags is None:
             raise VersionConflict(record.id, None)
-        return self._issued(record, tags)
+        return self._issued(record, tags)  # as long as the one without tags
 
     def delete(self, key: Key, *, user: str | None = None) -> bool:
         """End the session with the id of ``key``, or if that is empty, of its token.

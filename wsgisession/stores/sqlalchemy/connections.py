@@ -122,8 +122,11 @@ class _Link:
         self.generation = generation
 
     def close(self) -> None:
-        with suppress(Exception):
-            self.connection.close()
+        # First the cursor: as long as it is open SQLite keeps its files open, and an error
+        # on its way to the log holds it.
+        for each in (self.cursor, self.connection):
+            with suppress(Exception):
+                each.close()
 
 
 class Kept:
