@@ -18,6 +18,8 @@ MAJOR = b"1"
 """The format.  A field that is unknown here belongs to a newer minor format and is passed
 over; a newer major format must not be touched by this version."""
 
+_NOTHING_SAID = MAJOR + b"\n"
+
 
 class Codec:
     """Puts values and what is known about them into bytes, and takes them out again.
@@ -41,9 +43,9 @@ class Codec:
 
     def meta(self, record: Record) -> Meta:
         """What a record says of its session; ValueError and others if it is corrupt."""
-        line = record.data.partition(b"\n")[0]
-        if line == MAJOR:
+        if record.data.startswith(_NOTHING_SAID):
             return Meta(record.created, record.accessed, record.user)
+        line = record.data.partition(b"\n")[0]
         major, brace, rest = line.partition(b"{")
         if major != MAJOR and major.isdigit():
             raise StoreError(
@@ -65,7 +67,7 @@ class Codec:
 
     def values(self, data: bytes) -> dict[str, Any]:
         """The values in the data of a record; any exception means that it is corrupt."""
-        return self._serializer.loads(data.partition(b"\n")[2])
+        return self._serializer.loads(data[data.index(b"\n") + 1 :])
 
     def encode_values(self, values: dict[str, Any]) -> bytes:
         """The values alone, as bytes that can be compared."""

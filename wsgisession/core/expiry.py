@@ -82,10 +82,6 @@ class Meta(NamedTuple):
             return until
         return min(until, self.created + options.absolute_timeout)
 
-    def is_over(self, options: Options, now: float) -> bool:
-        """Whether the time has passed, by the options as they are now."""
-        return self.deadline(options, self.accessed) <= now
-
     def has_passed(self, options: Options, now: float) -> bool:
         """Whether the session is over although it is in use now: an expiry in the past,
         or the absolute end.

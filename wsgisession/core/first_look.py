@@ -57,7 +57,10 @@ class Found(NamedTuple):
 def look(repository: Repository, plan: Plan) -> Found:
     """Load what was presented, or lock and load it: one call where it is one token."""
     if len(plan.keys) == 1:
-        return _one(repository, plan.keys[0], plan)
+        key = plan.keys[0]
+        if plan.locks:
+            return _locked(repository, key, plan)
+        return Found(repository.find(key), key)
     best: dict[str, tuple[Stored, Key]] = {}
     for key in plan.keys[-LOOKED_AT:]:
         stored = repository.find(key)
@@ -71,13 +74,11 @@ def look(repository: Repository, plan: Plan) -> Found:
         log.warning("%d session cookies are valid at once; none is used", len(live))
         return Found(rivals=[Key(stored.record.id) for stored, _ in live])
     for stored, key in live or best.values():
-        return _one(repository, key, plan) if plan.locks else Found(stored, key)
+        return _locked(repository, key, plan) if plan.locks else Found(stored, key)
     return Found()
 
 
-def _one(repository: Repository, key: Key, plan: Plan) -> Found:
-    if not plan.locks:
-        return Found(repository.find(key), key)
+def _locked(repository: Repository, key: Key, plan: Plan) -> Found:
     try:
         return Found(repository.take(key, plan.wait), key)
     except StoreError as error:

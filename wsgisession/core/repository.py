@@ -103,7 +103,7 @@ class Repository:
         except Exception:
             self.is_corrupt(record)
             return None
-        if meta.is_over(self.options, now):
+        if meta.deadline(self.options, meta.accessed) <= now:
             log.debug("cookie of session %s refused: expired", record.id)
             return None
         return Stored(record, meta, standing)

@@ -54,7 +54,8 @@ class Transaction:
         self.replay_due: ReplayNeeded | None = None
         """That nothing of this run counts any more, whatever the application does."""
         self._dropped: SessionEnded | None = None
-        found = self._found(plan) if found is None else found
+        if found is None:
+            found = self._found(plan) if plan.keys else Found()
         try:
             self.work = Work(repository, plan, found)
         except Exception:
@@ -66,8 +67,6 @@ class Transaction:
 
     def _found(self, plan: Plan) -> Found:
         """Load what was presented, or lock and load it: one call of the store."""
-        if not plan.keys:
-            return Found()
         try:
             return look(self.repository, plan)
         except StoreError as error:
@@ -152,7 +151,8 @@ class Transaction:
         if expires and work.meta.has_passed(self.repository.options, now):
             work.flush()
         try:
-            if work.has_to_end and not work.is_worth_storing():
+            is_ending = work.state is State.FLUSHED or work.rivals
+            if is_ending and work.has_to_end and not work.is_worth_storing():
                 self._end()
             self._settle(now)
         finally:

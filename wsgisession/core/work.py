@@ -252,7 +252,7 @@ class Work:
             and bool(stored.record.replaced)
             and is_unseen(stored.record, stored.standing),
             by_client and meta.touch_is_due(options, now),
-            self.locked,
+            stored.record.lease is not None,
         )
 
     @property

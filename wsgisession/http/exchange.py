@@ -164,9 +164,9 @@ class Exchange:
             access.leave()
             return headers if access.failure is None else self.told(headers)
         self.answer = status, headers
-        if (due := self.replay_due) is not None:
-            raise due
         if status.startswith("5") and not options.save_on_error:
+            if (due := self.replay_due) is not None:
+                raise due
             access.roll_back()
         else:
             access.commit()
@@ -181,7 +181,7 @@ class Exchange:
             is_used = self._access.failure is not None
             return caching.vary_on_cookie(headers) if is_used else headers
         work, cookies = transaction.work, self._manager.cookies
-        if work.is_kept_back:
+        if not work.plan.may_begin and work.is_kept_back:
             self._manager.warn_of_foreign_post(self._environ.get("PATH_INFO", ""))
         cookie, environ = work.cookie(), self._environ
         if cookie is Cookie.KEEP:
