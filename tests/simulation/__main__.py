@@ -8,6 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .simulator import Stage
 
 
 def main() -> int:
@@ -23,17 +27,21 @@ def main() -> int:
     parser.add_argument("--log", action="store_true", help="with what happened")
     parser.add_argument("--seed", type=int, help="run this seed alone, with its log")
     parser.add_argument("--only", help="an oracle's name or the beginning of it")
+    parser.add_argument("--url", help="of the store, where it needs one")
+    parser.add_argument("--scenes", action="store_true", help="the directed programs")
     given = parser.parse_args()
     if given.path:
         sys.path.insert(0, given.path)
     from . import edition
 
-    if edition.IS_FIRST != (given.edition == "first"):
+    if (given.edition == "first") != edition.IS_FIRST:
         parser.error(f"this is not the {given.edition} edition: {edition.wsgisession}")
     from .hunt import Hunt
     from .stages import stage_of
 
-    with stage_of(given.store) as stage:
+    with stage_of(given.store, given.url) as stage:
+        if given.scenes:
+            return _scenes(stage, log=given.log)
         hunt = Hunt(stage, kind=given.kind, shrink=given.shrink, only=given.only)
         if given.seed is not None:
             print(hunt.one(given.seed))
@@ -45,8 +53,25 @@ def main() -> int:
                 break
         took = time.perf_counter() - began
         print(hunt.report(log=given.log))
-        print(f"{hunt.count} programs in {took:.1f} s, {hunt.count / took:.0f} a second")
+        print(
+            f"{hunt.count} programs in {took:.1f} s, {hunt.count / took:.0f} a second"
+        )
     return 1 if hunt.failures else 0
+
+
+def _scenes(stage: Stage, *, log: bool) -> int:
+    """Play every directed program; one line each."""
+    from . import directed
+
+    failed = 0
+    for scene in directed.ALL:
+        wrong = directed.played(stage, scene)
+        failed += wrong is not None
+        print("fails" if wrong else "holds", scene.sentence, sep="  ")
+        if wrong and log:
+            print(wrong, "\n")
+    print(f"{failed} of {len(directed.ALL)} fail")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

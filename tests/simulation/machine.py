@@ -72,7 +72,9 @@ class Run:
                 except Exception as error:
                     self.world.tell(f"swallowed {type(error).__name__}")
             else:
-                self._step(verb, lambda v=verb: getattr(self, f"do_{v[0]}")(session, *v[1:]))
+                self._step(
+                    verb, lambda v=verb: getattr(self, f"do_{v[0]}")(session, *v[1:])
+                )
 
     def _block(self, session: Any, verbs: tuple[Verb, ...]) -> None:
         guards: list[Any] = []

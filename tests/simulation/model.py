@@ -135,7 +135,9 @@ class Serial:
 
     def _read(self, key: str) -> Any:
         agreed = self.reader.agreed
-        if key not in agreed or not (self.wrote or self.replaced or self._held_changed()):
+        if key not in agreed or not (
+            self.wrote or self.replaced or self._held_changed()
+        ):
             agreed[key] = ABSENT if self.replaced else self.base.get(key, ABSENT)
         return self.values.get(key)
 

@@ -113,8 +113,12 @@ def show(program: Program) -> str:
             if getattr(request, name) != Request._field_defaults[name]
         ]
         head = f"{request.name} {request.method}"
-        lines.append(f"{head:8} {show_verbs(request.verbs)}  {' '.join(notes)}".rstrip())
-    lines += [f"fault    {f.kind} at call {f.call} of {f.request}" for f in program.faults]
+        lines.append(
+            f"{head:8} {show_verbs(request.verbs)}  {' '.join(notes)}".rstrip()
+        )
+    lines += [
+        f"fault    {f.kind} at call {f.call} of {f.request}" for f in program.faults
+    ]
     return "\n".join(lines)
 
 
@@ -128,7 +132,7 @@ def show_verbs(verbs: tuple[Verb, ...]) -> str:
     return "; ".join(said)
 
 
-# -- drawing -----------------------------------------------------------------------------
+# -- drawing ---------------------------------------------------------------------------
 
 
 class Drawer:

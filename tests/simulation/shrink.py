@@ -89,7 +89,9 @@ def _smaller(program: Program) -> Iterator[Program]:
             for r in (*requests[:index], *requests[index + 1 :])
         )
         if rest:
-            faults = tuple(f for f in program.faults if f.request != requests[index].name)
+            faults = tuple(
+                f for f in program.faults if f.request != requests[index].name
+            )
             yield program._replace(requests=rest, faults=faults)
     for index, request in enumerate(requests):
         for less in _smaller_request(request):

@@ -16,7 +16,7 @@ from .simulator import Stage
 
 @contextmanager
 def stage_of(name: str, url: str | None = None) -> Iterator[Stage]:
-    """A stage for a kind of store: memory, file, sqlite, redis, or a url of SQL."""
+    """A stage for a kind of store, at a url where it needs one."""
     if name == "memory":
         yield Stage(edition.MemoryStore)
         return

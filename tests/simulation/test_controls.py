@@ -47,7 +47,7 @@ def breaks(*oracles: str, kind: str | None = None) -> Callable[[Patch], Patch]:
     return note
 
 
-# -- tokens --------------------------------------------------------------------------------
+# -- tokens ----------------------------------------------------------------------------
 
 
 @breaks("8", kind="identity")
@@ -168,7 +168,7 @@ def a_reader_sends_a_cookie(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Work, "cookie", sent)
 
 
-# -- ends ----------------------------------------------------------------------------------
+# -- ends ------------------------------------------------------------------------------
 
 
 @breaks("3", "1", kind="identity")
@@ -216,11 +216,13 @@ def keep_ends_the_caller(patch: pytest.MonkeyPatch) -> None:
 
     end_user = SessionManager.end_user
     patch.setattr(
-        SessionManager, "end_user", lambda self, user, *, keep=None: end_user(self, user)
+        SessionManager,
+        "end_user",
+        lambda self, user, *, keep=None: end_user(self, user),
     )
 
 
-# -- values --------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------
 
 
 @breaks("1", kind="values")
@@ -319,26 +321,22 @@ def a_touch_ignores_the_version(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "touch", blind)
 
 
-# -- who waits, who is run again ---------------------------------------------------------------
+# -- who waits, who is run again -------------------------------------------------------
 
 
 @breaks("2", kind="identity")
 def a_proof_that_is_not_good_keeps_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A request with an old token holds up all others until the lease ends."""
     from wsgisession.core.repository import Repository
-    from wsgisession.record import Record
 
-    take, admits = Repository.take, Record.admits
-    patch.setattr(Record, "admits", lambda self, proof, now: True)
-
-    def leased(self: Any, *rest: Any) -> Any:
-        unlock = self.locks.unlock
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(Record, "admits", admits)
-            inner.setattr(type(self.locks), "unlock", lambda *_: None)
-            found = take(self, *rest)
-        del unlock
-        return found
+    def leased(self: Any, key: Any, wait: float | None = None) -> Any:
+        record = self.locks.lock(
+            key._replace(proof=None),
+            wait=self.options.lock_wait if wait is None else wait,
+            lease=self.options.lock_lease,
+            waiters=self.options.lock_waiters,
+        )
+        return None if record is None else self._judged(record, key)
 
     patch.setattr(Repository, "take", leased)
 
@@ -367,7 +365,7 @@ def whatever_comes_is_run_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Exchange, "_can_replay", lambda self: True)
 
 
-# -- the tests -----------------------------------------------------------------------------
+# -- the tests -------------------------------------------------------------------------
 
 
 @pytest.fixture
