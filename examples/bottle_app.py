@@ -53,7 +53,7 @@ def add():
 
 @shop.post("/login")
 def login():
-    """Bind the session to a user, under a new id: a planted one is worth nothing."""
+    """Bind the session to a user, under a new token: a planted one is worth nothing."""
     get_session(request.environ).login(request.forms.user or abort(400))
     redirect("/", 303)
 

@@ -44,7 +44,7 @@ def add():
 
 @application.post("/login")
 def login():
-    """Bind the session to a user, under a new id: a planted one is worth nothing."""
+    """Bind the session to a user, under a new token: a planted one is worth nothing."""
     get_session(request.environ).login(request.form["user"] or abort(400))
     return redirect("/", 303)
 

@@ -41,7 +41,7 @@ def add(session, form):
 
 
 def login(session, form):
-    """Bind the session to a user, under a new id: a planted one is worth nothing."""
+    """Bind the session to a user, under a new token: a planted one is worth nothing."""
     session.login(form["user"])
 
 

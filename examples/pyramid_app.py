@@ -55,7 +55,7 @@ def add(request):
 
 
 def login(request):
-    """Bind the session to a user, under a new id: a planted one is worth nothing."""
+    """Bind the session to a user, under a new token: a planted one is worth nothing."""
     request.wsgisession.login(field(request, "user"))
     return HTTPSeeOther("/")
 

@@ -24,14 +24,18 @@ SWITCHES = """
 
 @contextmanager
 def chromium(
-    profile: Path, *, width: int = 1280, height: int = 800
+    profile: Path, *, width: int = 1280, height: int = 800, load: str = "normal"
 ) -> Iterator[Chrome]:
-    """A browser with a profile of its own, and a window of that many CSS pixels."""
+    """A browser with a profile of its own, and a window of that many CSS pixels.
+
+    With ``load="none"`` no command waits for a page, as a user need not either.
+    """
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
         missing("Chromium")
     options = ChromeOptions()
     options.binary_location = binary
+    options.page_load_strategy = load
     for switch in [*SWITCHES, f"--user-data-dir={profile}"]:
         options.add_argument(switch)
     browser = Chrome(options=options, service=Service(driver))

@@ -5,6 +5,8 @@ Environment: ``SESSION_URL``; ``SESSION_THINK``, seconds between reading and wri
 
 /increment?key=n    read, think, write one more; any method
 /read?key=n         the number, 0 if there is none
+/append?value=v     put a value into a list in a dict in the session; any method
+/values             those values, with a blank between them
 /slow?until=path    look at the session, say on stderr who does, and stay until there is
                     a file at the path, a minute at most
 /hold?until=path    the same, with the session's lock taken by hand
@@ -40,6 +42,15 @@ def read(session: Session, query: Query) -> int:
     return count
 
 
+def append(session: Session, query: Query) -> str:
+    session.setdefault("cart", {}).setdefault("items", []).append(query["value"])
+    return "appended"
+
+
+def values(session: Session, query: Query) -> str:
+    return " ".join(session["cart"]["items"])
+
+
 def slow(session: Session, query: Query) -> str:
     len(session)
     return stay(query)
@@ -65,6 +76,8 @@ def pid(session: Session, query: Query) -> int:
 ROUTES: dict[str, Callable[[Session, Query], object]] = {
     "/increment": increment,
     "/read": read,
+    "/append": append,
+    "/values": values,
     "/slow": slow,
     "/hold": hold,
     "/pid": pid,

@@ -56,9 +56,9 @@ class Client:
 
 @contextmanager
 def gunicorn(url: str, log: Path, **environment: str) -> Iterator[int]:
-    """The counter application behind 2 workers with 4 threads each; gives the port."""
+    """The counter application behind 4 workers with 4 threads each; gives the port."""
     command = [sys.executable, "-m", "gunicorn", "tests.counter_app:application"]
-    command += ["--workers", "2", "--threads", "4", "--bind", "127.0.0.1:0"]
+    command += ["--workers", "4", "--threads", "4", "--bind", "127.0.0.1:0"]
     command += ["--graceful-timeout", "1", "--timeout", "120", "--keep-alive", "120"]
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -88,15 +88,20 @@ def said(log: Path, pattern: str) -> str:
     raise AssertionError(f"not a word of {pattern!r}: {log.read_text()}")
 
 
-def press(port: int, method: str, key_of: Callable[[int], str]) -> str:
-    """16 clients of one session, 50 increments each; gives the session's cookie."""
+def press(
+    port: int, method: str, path: str, query_of: Callable[[int, int], dict[str, str]]
+) -> str:
+    """16 clients of one session, 50 requests each; gives the session's cookie.
+
+    ``query_of`` is given the number of the client and that of its request.
+    """
     with Client(port) as first:
         first("POST", "/increment", key="made")
 
-    def one(number: int) -> None:
+    def one(client_number: int) -> None:
         with Client(port, first.cookie) as client:
-            for _ in range(TIMES):
-                client(method, "/increment", key=key_of(number))
+            for number in range(TIMES):
+                client(method, path, **query_of(client_number, number))
             assert client.cookie == first.cookie
 
     with ThreadPoolExecutor(CLIENTS) as pool:

@@ -19,8 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,30 @@ def postgresql(settings: Sequence[str] = ()) -> AbstractContextManager[Server]:
     return _serving(POSTGRESQL, settings)
 
 
+def standby(
+    primary: Server, settings: Sequence[str] = ()
+) -> AbstractContextManager[Server]:
+    """A PostgreSQL that follows another one, and can be read."""
+    folder = _folder_of_postgresql()
+    copy = None if folder is None else folder / "pg_basebackup"
+    if copy is None or not copy.exists():
+        missing("pg_basebackup (Debian: postgresql)")
+    kind = replace(
+        POSTGRESQL,
+        programs=lambda: (str(copy), str(copy.parent / "postgres")),
+        install=(
+            "--pgdata={data}",
+            "--host=127.0.0.1",
+            f"--port={primary.port}",
+            "--username=test",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+        ),
+    )
+    return _serving(kind, settings)
+
+
 def mariadb(settings: Sequence[str] = ()) -> AbstractContextManager[Server]:
     """A MariaDB, with ``settings`` as in ``general-log=1``."""
     return _serving(MARIADB, settings)
@@ -107,6 +132,55 @@ def _serving(kind: Kind, settings: Sequence[str]) -> Iterator[Server]:
         with _running(user, command, server):
             _until(server.answers, server.log)
             yield server
+
+
+@contextmanager
+def asking(server: Server) -> Iterator[Callable[[str], list[Any]]]:
+    """The administrator's way to a server."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(
+        server.url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+
+    def ask(statement: str) -> list[Any]:
+        with engine.connect() as connection:
+            result = connection.exec_driver_sql(statement)
+            return list(result.all()) if result.returns_rows else []
+
+    yield ask
+
+
+def add_application(server: Server) -> None:
+    """Make the user ``app`` of MariaDB, who has no rights of an administrator."""
+    with asking(server) as ask:
+        ask("CREATE USER app@'127.0.0.1'")
+        ask("GRANT ALL ON test.* TO app@'127.0.0.1'")
+
+
+@contextmanager
+def followed(kind: str) -> Iterator[tuple[Server, Server]]:
+    """A primary and a server that follows it."""
+    if kind == "postgresql":
+        with (
+            postgresql(["fsync=off"]) as primary,
+            standby(primary, ["fsync=off"]) as follower,
+        ):
+            yield primary, follower
+        return
+    settings = ["log-bin=log", "innodb-flush-log-at-trx-commit=0", "server-id={}"]
+    with (
+        mariadb([each.format(1) for each in settings]) as primary,
+        mariadb([each.format(2) for each in settings]) as follower,
+    ):
+        add_application(primary)
+        with asking(follower) as ask:
+            ask(
+                "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_USER='root', "
+                f"MASTER_PORT={primary.port}, MASTER_USE_GTID=slave_pos"
+            )
+            ask("START SLAVE")
+        yield primary, follower
 
 
 # -- the two kinds ---------------------------------------------------------------------
@@ -209,6 +283,7 @@ class Proxy:
     next; ``"half"``: in the middle of it; ``"reply"``: instead of passing on what the
     server answers next, so that it has done what nobody hears of.  ``on_cut`` runs
     before the client can notice.  While ``refusing``, it takes no new connection either.
+    New connections go to the port ``to``.
     """
 
     def __init__(self, port: int) -> None:
@@ -216,7 +291,7 @@ class Proxy:
         self.cuts = 0
         self.on_cut: Callable[[], object] | None = None
         self.refusing = False
-        self._to = port
+        self.to = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
@@ -246,7 +321,7 @@ class Proxy:
             if self.refusing:
                 _shut(client)
                 continue
-            server = socket.create_connection(("127.0.0.1", self._to))
+            server = socket.create_connection(("127.0.0.1", self.to))
             self._open.append(server)
             self._begin(self._pass, client, server, ("request", "half"))
             self._begin(self._pass, server, client, ("reply",))
@@ -267,6 +342,75 @@ class Proxy:
                 target.sendall(data)
         _shut(source)
         _shut(target)
+
+
+class Splitter:
+    """A proxy before MariaDB that sends what only reads to a replica that lags behind.
+
+    A locking read goes to the primary, as with MaxScale and ProxySQL.  The replica is
+    another database of the same server, which follows when it is told to.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.reads = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[Any] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def follow(self) -> None:
+        with asking(self._server) as ask:
+            ask("CREATE DATABASE IF NOT EXISTS replica")
+            ask("DROP TABLE IF EXISTS replica.wsgisession")
+            ask("CREATE TABLE replica.wsgisession LIKE test.wsgisession")
+            ask("INSERT INTO replica.wsgisession SELECT * FROM test.wsgisession")
+
+    def close(self) -> None:
+        for each in self._open:
+            _shut(each)
+            each.close()
+        with asking(self._server) as ask:
+            ask("DROP DATABASE IF EXISTS replica")
+
+    def _accept(self) -> None:
+        pymysql = pytest.importorskip("pymysql")
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                primary = socket.create_connection(("127.0.0.1", self._server.port))
+                connection = pymysql.connect(
+                    host="127.0.0.1",
+                    port=self._server.port,
+                    user="root",
+                    database="replica",
+                    autocommit=True,
+                    ssl_disabled=True,
+                )
+                replica = connection._sock.dup()  # that one goes with the connection
+                self._open += [client, primary, replica]
+                for target, given in (
+                    (self._ask, (client, primary, replica)),
+                    (self._answer, (primary, client)),
+                    (self._answer, (replica, client)),
+                ):
+                    threading.Thread(target=target, args=given, daemon=True).start()
+
+    def _ask(self, client: Any, primary: Any, replica: Any) -> None:
+        with suppress(OSError), client.makefile("rb") as packets:
+            while head := packets.read(4):
+                body = packets.read(int.from_bytes(head[:3], "little"))
+                reads = head[3] == 0 and body[1:].startswith(b"SELECT")
+                to_replica = reads and b"FOR UPDATE" not in body
+                self.reads += to_replica
+                (replica if to_replica else primary).sendall(head + body)
+        for each in (primary, replica):
+            _shut(each)
+
+    def _answer(self, server: Any, client: Any) -> None:
+        with suppress(OSError):
+            while said := server.recv(1 << 16):
+                client.sendall(said)
 
 
 def _shut(connection: socket.socket) -> None:

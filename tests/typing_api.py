@@ -1,82 +1,279 @@
-"""Not run: type-checked, so that the public names keep the types they promise."""
+"""Not run: type-checked, so that the public names keep the types they promise.
+
+Whatever may be given for an option passes, and what may not is an error: an ``ignore``
+that is not needed fails as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from configparser import ConfigParser
 from datetime import datetime, timedelta
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import make_server
+
+import pytest
 
 from wsgisession import (
+    ABSENT,
+    Capabilities,
     JSONSerializer,
     Key,
     Kind,
+    LockTimeout,
     MergeConflict,
     Options,
     Record,
     Session,
+    SessionConflict,
+    SessionEnded,
     SessionManager,
     SessionMiddleware,
+    SessionTooLarge,
+    VersionConflict,
     get_session,
 )
 from wsgisession.options import Settings
-from wsgisession.store import IterableStore, LockingStore, Store
+from wsgisession.store import IterableStore, LockingStore, Store, TokenStore
+from wsgisession.stores.cookie import CookieStore
 from wsgisession.stores.file import FileStore
 from wsgisession.stores.memory import MemoryStore
+from wsgisession.stores.redis import RedisStore
+from wsgisession.stores.sqlalchemy import SQLAlchemyStore
+from wsgisession.testing import IterableStoreSuite, LockingStoreSuite
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+SECRET = "a secret of at least thirty-two octets"
 
 
-def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+# -- in a request ------------------------------------------------------------------------
+
+
+class Basket(Session):
+    """A framework's own names."""
+
+    def invalidate(self) -> None:
+        self.flush()
+
+
+def application(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
     session: Session = get_session(environ)
     session["visits"] = session.get("visits", 0) + 1
+    session.setdefault("cart", []).append("milk")
+    session.update({"a": 1}, b=2)
+    session |= {"c": 3}
+    values: dict[str, Any] = session | {"d": 4}
+    values = {"e": 5} | session
+    values = session.copy()
+    names: list[str] = sorted(session)
+    first: str = session.pop("name", "")
     with session.lock(wait=1) as held:
-        held["n"] = 1
-    when: datetime = session.created
+        held["n"] = len(values) + len(names) + len(first)
+    session.lock(0.5)
+    session.unlock()
+    session.login("ann", device="phone", floor=3)
+    session.set_expiry(3600)
     session.set_expiry(timedelta(hours=1))
-    session.login("ann", device="phone")
+    session.set_expiry(datetime.now())
+    session.set_expiry(None)
+    age: int = session.get_expiry_age(expiry=60, modification=session.last_accessed)
+    date: datetime = session.get_expiry_date(expiry=timedelta(seconds=age))
+    user: str | None = session.user
+    details: Mapping[str, Any] = session.login_details
+    flags: list[bool] = [session.new, session.ended, session.modified, session.locked]
+    session.modified = False
+    session.view(Basket).invalidate()
+    session.set_expiry("1h")  # type: ignore[arg-type]
+    session[1] = 2  # type: ignore[index]
+    session.login(7)  # type: ignore[arg-type]
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(when).encode()]
-
-
-def domain(environ: dict[str, Any]) -> str | None:
-    return None
-
-
-def add(clash: MergeConflict) -> dict[str, Any]:
-    return {**clash.theirs, "n": clash.ours["n"]}
+    return [f"{date} {user} {details} {flags}".encode()]
 
 
 wrapped = SessionMiddleware(application, {"session.url": "memory:"})
-nested = SessionMiddleware(wrapped, type="memory", on_conflict=add)
+served: WSGIApplication = wrapped
+nested = SessionMiddleware(served, type="memory", idle_timeout="30m")
+make_server("127.0.0.1", 8000, nested)
+ini = ConfigParser()
+by_ini = SessionMiddleware(application, ini["session"])
+by_manager = SessionMiddleware(application, manager=wrapped.manager, environ_key="mine")
+
+
+# -- options -----------------------------------------------------------------------------
+
+
+class Packer:
+    """A serializer of the application's; what its parameters are called is its own."""
+
+    def dumps(self, obj: Mapping[str, Any]) -> str:
+        return json.dumps(dict(obj))
+
+    def loads(self, octets: bytes | str) -> Any:
+        return json.loads(octets)
+
+
+def domain(environ: Mapping[str, Any]) -> str | None:
+    return "example.com" if environ["HTTP_HOST"] else None
+
+
+def path(environ: WSGIEnvironment) -> str:
+    return str(environ["SCRIPT_NAME"] or "/")
+
+
+def add(conflict: MergeConflict) -> dict[str, Any]:
+    keys: frozenset[str] = conflict.keys
+    if "n" in keys and conflict.base.get("n", ABSENT) is ABSENT:
+        return conflict.theirs
+    return {**conflict.theirs, "n": conflict.ours["n"]}
+
+
+def replayed(environ: WSGIEnvironment, keys: Sequence[str]) -> None:
+    assert environ["PATH_INFO"] or keys
+
+
+def ended(error: SessionEnded) -> None:
+    assert error.id
+
+
 options = Options(
+    cookie_name="__Host-sid",
+    cookie_path="/",
+    cookie_domain=None,
+    cookie_secure=True,
+    cookie_httponly="yes",
+    cookie_samesite="Strict",
+    cookie_partitioned=False,
+    cookie_chunks=1,
+    expire_at_browser_close=False,
     idle_timeout="30m",
     absolute_timeout=None,
     touch_interval=timedelta(minutes=1),
-    cookie_domain=domain,
-    cookie_samesite=False,
-    cookie_secure="true",
-    secret=[
-        "a secret of at least thirty-two octets",
-        b"and the one before it ........",
-    ],
+    rotate_every=86400.0,
+    rotate_grace=300,
+    secret=[SECRET, b"and the one before it, in octets "],
     locking=lambda environ: environ["PATH_INFO"] != "/poll",
+    replay=True,
     on_conflict=add,
+    lock_wait=0,
+    lock_lease="30s",
+    lock_waiters="20",
+    cross_site_posts="no",
+    auto=True,
+    save_every_request=False,
+    save_on_error="off",
     serializer=JSONSerializer([Kind(tag="a", knows=bool, write=str, read=str)]),
-    on_token_reuse=print,
+    max_size="64 KiB",
+    encrypt=False,
+    on_store_error="anonymous",
+    on_replay=replayed,
+    on_ended=ended,
+    on_token_reuse=wrapped.manager.end,
 )
-by_class = Options(serializer=JSONSerializer)
-by_path = Options(serializer="shop.data.Packer")
-idle: float = options.idle_timeout
-end: float | None = options.absolute_timeout
-secrets: tuple[bytes, ...] = options.secret
+Options(absolute_timeout="30d", touch_interval=None, rotate_every=None)
+Options(cookie_secure="auto", cookie_samesite=False, cookie_chunks="3")
+Options(cookie_domain=domain, cookie_path=path, secret=SECRET)
+Options(cookie_domain=".example.com", secret=SECRET.encode())
+Options(secret=(each for each in [SECRET]), locking="always", on_conflict="raise")
+Options(on_conflict=lambda conflict: conflict.theirs, on_ended=print, on_replay=print)
+for serializer in (JSONSerializer, Packer):
+    Options(serializer=serializer)
+Options(serializer=Packer())
+Options(serializer="shop.data.Packer")
+Options(serializer=json)
+Options(serializer=pickle)
+share = Kind(
+    tag="fraction",
+    knows=lambda value: type(value) is Fraction,
+    write=str,
+    read=Fraction,
+)
 given: Settings = {"idle_timeout": 600, "replay": "no"}
-spread = Options(**given)
+Options(**given)
 Options(idle_timeut="30m")  # type: ignore[call-arg]
 Options(idle_timeout=["30m"])  # type: ignore[arg-type]
+Options(idle_timeout=None)  # type: ignore[arg-type]
 Options(locking="often")  # type: ignore[arg-type]
+Options(cookie_samesite="lax")  # type: ignore[arg-type]
+Options(serializer=7)  # type: ignore[arg-type]
+Options("30m")  # type: ignore[call-arg]
 options.idle_timeout = 5  # type: ignore[misc]
-manager = SessionManager(MemoryStore(), Options(idle_timeout=600))
-stores: list[Store] = [MemoryStore(), FileStore("sessions")]
-locking: list[LockingStore] = [MemoryStore(), FileStore("sessions")]
-iterable: list[IterableStore] = [MemoryStore(), FileStore("sessions")]
-record: Record | None = stores[0].load(Key("id"))
+idle: float = options.idle_timeout
+end: float | None = options.absolute_timeout
+touch: float | None = options.touch_interval
+secure: bool | str = options.cookie_secure
+secrets: tuple[bytes, ...] = options.secret
+waiters: int = options.lock_waiters
+
+
+# -- the manager -------------------------------------------------------------------------
+
+manager = SessionManager(MemoryStore(), options, clock=lambda: 0.0)
+manager = SessionManager.from_config({"url": "memory:"}, idle_timeout=timedelta(1))
 found: Session | None = manager.get("id")
-ended: int = manager.end_user("ann", keep=None)
+token: str | None = manager.token_of(manager.create())
+opened: Session = manager.open(token or "")
+devices: Iterator[Session] = manager.sessions_of("ann")
+with manager.edit("id") as edited:
+    edited["n"] = 1
+count: int = manager.end_user("ann", keep=None) + manager.delete_expired(print)
+gone: bool = manager.end(opened.id)
+
+
+def facts(error: Exception) -> object:
+    if isinstance(error, LockTimeout):
+        return error.waited + (error.waiters or 0)
+    if isinstance(error, SessionConflict | SessionTooLarge):
+        keys: tuple[str, ...] = error.keys
+        return keys
+    return error.record if isinstance(error, VersionConflict) else None
+
+
+# -- stores ------------------------------------------------------------------------------
+
+
+class Mine:
+    """A store of the caller's; it inherits nothing."""
+
+    capabilities = Capabilities(lists=True)
+
+    def load(self, key: Key) -> Record | None:
+        return None
+
+    def save(self, record: Record, *, expect: int) -> None:
+        raise VersionConflict(record.id, record._replace(version=expect))
+
+    def touch(self, record: Record) -> bool:
+        return False
+
+    def delete(self, key: Key, *, user: str | None = None) -> bool:
+        return False
+
+    def records(self, *, user: str | None = None) -> Iterator[Record]:
+        return iter(())
+
+    def delete_expired(self, *, batch: int) -> int:
+        return 0
+
+
+redis, database = RedisStore("redis://"), SQLAlchemyStore("sqlite:///sessions.db")
+stores: list[Store] = [MemoryStore(), FileStore("sessions"), redis, database, Mine()]
+locking: list[LockingStore] = [MemoryStore(), FileStore("sessions"), redis, database]
+iterable: list[IterableStore] = [FileStore("sessions"), redis, database, Mine()]
+cookie: TokenStore = CookieStore(secret=[SECRET.encode()], revocation=MemoryStore())
+SessionManager(cookie)
+SessionManager(Mine())
+SessionManager(object())  # type: ignore[arg-type]
+record: Record | None = stores[0].load(Key("id"))
+
+
+class TestMine(LockingStoreSuite, IterableStoreSuite):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()

@@ -84,6 +84,7 @@ class SessionManager:
             options=options,
             clock=clock,
             token_room=None if can.token_octets is None else self.cookies.room,
+            fills=can.fills,
         )
         self._told: set[tuple[str, str]] = set()
 

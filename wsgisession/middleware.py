@@ -233,11 +233,13 @@ class _Response:
         """Answer in the application's place where that is possible, else raise."""
         exchange = self._exchange
         due = error if isinstance(error, ReplayNeeded) else exchange.replay_due
-        if due is not None and self._before is not None:
+        # Once only: an error of the second run comes through here as well.
+        before, self._before = self._before, None
+        if due is not None and before is not None:
             exchange.close()
             self._is_sent = True  # from here on by the second run
             return self._middleware.again(
-                self._environ, self._start_response, self._before, sorted(due.keys)
+                self._environ, self._start_response, before, sorted(due.keys)
             )
         exchange.fail(error)
         if self._is_sent or not isinstance(error, (StoreError, LockTimeout)):

@@ -7,9 +7,9 @@ bytes mean is decided above, where they are kept is decided below.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hmac import compare_digest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Key(NamedTuple):
@@ -48,8 +48,8 @@ class Replaced(NamedTuple):
 class Record(NamedTuple):
     """One session as a store keeps it.
 
-    Times are epoch seconds.  ``lease`` and ``token`` travel with a record and are never
-    stored.
+    Times are epoch seconds.  ``lease``, ``token`` and ``values`` travel with a record and
+    are never stored.
     """
 
     id: str
@@ -75,6 +75,8 @@ class Record(NamedTuple):
     """Says that the lock of the session is ours; only its store knows what it is."""
     token: str | None = None
     """What the client is to hold, where the token is the record."""
+    values: Mapping[str, Any] | None = None
+    """What is in ``data``, for a store that asks for it by ``Capabilities.fills``."""
 
     def admits(self, proof: str | None, now: float) -> bool:
         """Whether a client with this proof may use the session; None always may."""
@@ -94,7 +96,7 @@ class Record(NamedTuple):
 
     def bare(self, *, lease: object | None = None) -> Record:
         """The record without what is never stored, but for a lease on it."""
-        if self.lease is lease and self.token is None:
+        if self.lease is lease and self.token is None and self.values is None:
             return self
         return Record(*self[:11], lease)
 

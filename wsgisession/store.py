@@ -8,8 +8,8 @@ Common to all methods:
 * *Absent is a value, broken is an exception.*  A record that is unknown, expired, forged
   or malformed is ``None``.  An exception means that the storage itself failed: raise
   ``StoreError`` from the cause.
-* A record is found by ``id``.  ``token`` and ``lease`` are never stored, and ``load``
-  gives a record without them.  All other fields come back as they were written.
+* A record is found by ``id``.  ``token``, ``lease`` and ``values`` are never stored, and
+  ``load`` gives a record without them.  All other fields come back as they were written.
 * Times are epoch seconds.  A record whose ``expires`` is not in the future is absent.
 * Every method may be called from any thread, on a lease taken in another thread.
 * *A lost answer.*  Where a connection broke after a save was sent, ask again.  Our own
@@ -42,6 +42,8 @@ class Capabilities:
     """It is a ``TokenStore``, whose tokens have at most so many octets."""
     encrypts: bool = False
     """What it writes can be read by nobody else."""
+    fills: bool = False
+    """Its ``save`` is to be given ``Record.values`` of a session, encrypted or not."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from .promised import KILLS, STRONG, lineage_of
 from .serial import rivals, touched
 
 if TYPE_CHECKING:
-    from .simulator import Simulation
+    from .simulator import Simulation, Task
 
 
 def tokens(sim: Simulation) -> None:
@@ -103,17 +103,7 @@ def logged_in(sim: Simulation) -> None:
     for name, browser in sim.browsers.items():
         if browser is sim.browsers.get("main") and name != "main":
             continue
-        mine = [
-            t
-            for t in sim.tasks
-            if t.request.method != "ADMIN"
-            and sim.browsers[t.request.browser] is browser
-            and t.delivered is not None
-            and t.cookies
-        ]
-        if not mine:
-            continue
-        last = max(mine, key=lambda t: t.delivered or 0)
+        last = _last_answer_to(sim, browser)
         if last not in logins:
             continue  # an answer to a rotation came after it: stated, not curable
         others = [t for t in logins if t is not last]
@@ -122,14 +112,31 @@ def logged_in(sim: Simulation) -> None:
             continue
         if others and any(t.begun > (last.ended or 0) for t in others if t.begun):
             continue
-        user = next(v[1] for v in reversed(last.request.flat()) if v[0] == "login")
-        results = sim.request(browser, lambda s: s.user, method="GET")
-        if results and results[0] != user:
-            sim.problem(
-                "7 not logged in",
-                f"{name} was answered the login of {user} by {last.name}, and is "
-                f"{results[0]} at its next request",
-            )
+        _is_logged_in(sim, name, browser, last)
+
+
+def _last_answer_to(sim: Simulation, browser: Browser) -> Task | None:
+    """The request whose answer was the last to set a cookie in this browser."""
+    mine = [
+        t
+        for t in sim.tasks
+        if t.request.method != "ADMIN"
+        and sim.browsers[t.request.browser] is browser
+        and t.delivered is not None
+        and t.cookies
+    ]
+    return max(mine, key=lambda t: t.delivered or 0, default=None)
+
+
+def _is_logged_in(sim: Simulation, name: str, browser: Browser, login: Task) -> None:
+    user = next(v[1] for v in reversed(login.request.flat()) if v[0] == "login")
+    results = sim.request(browser, lambda s: s.user, method="GET")
+    if results and results[0] != user:
+        sim.problem(
+            "7 not logged in",
+            f"{name} was answered the login of {user} by {login.name}, and is "
+            f"{results[0]} at its next request",
+        )
 
 
 def still_there(sim: Simulation) -> None:
@@ -144,10 +151,27 @@ def still_there(sim: Simulation) -> None:
         if any(kind == "copy" for _, kind in sim.program.browsers):
             continue  # of two browsers with one token one is left behind
         session = sim.manager.open(browser.token)
-        if session.new:
+        if session.new and not _came_too_late(sim, browser):
             sim.problem(
                 "7 logged out", f"{name} holds a token that only rotations have touched"
             )
+
+
+def _came_too_late(sim: Simulation, browser: Browser) -> bool:
+    """Whether the token in the jar came after that of a later rotation, and the grace
+    may be over: the answer to it was under way for longer than ``rotate_grace``.
+    """
+    if sim.world.moved <= sim.program.settings.get("rotate_grace", 300.0):
+        return False
+    mine = [t for t in sim.tasks if t.delivered is not None and t.cookies]
+    late = [t for t in mine if browser.token in tokens_in(t.cookies)]
+    return any(
+        sim.browsers[other.request.browser] is browser
+        and (other.ended or 0) > (task.ended or 0)
+        and (other.delivered or 0) < (task.delivered or 0)
+        for task in late
+        for other in mine
+    )
 
 
 def _is_only_rotated(sim: Simulation) -> bool:
@@ -163,8 +187,10 @@ def can_log_in(sim: Simulation) -> None:
             continue
         guarded = _is_unseen(sim)
         tries: list[Any] = []
-        # The lease of a request that a fault has cut off ends by itself.
-        for wait in (0.0, 10.5, *((35.0,) if sim.has() else ())):
+        # The turn of a fast host counts if it lies less than a window ahead; the lease
+        # of a request that a fault has cut off ends by itself.
+        fast = (10.0,) if sim.is_skewed else ()
+        for wait in (0.0, 10.5, *fast, *((35.0,) if sim.has() else ())):
             sim.world.pass_by(wait)
             tries.append(_try_to_log_in(sim, browser, guarded=guarded))
             if tries[-1] == "eve":

@@ -134,11 +134,12 @@ class Serial:
     # -- reading -----------------------------------------------------------------------
 
     def _read(self, key: str) -> Any:
-        agreed = self.reader.agreed
-        if key not in agreed or not (
-            self.wrote or self.replaced or self._held_changed()
-        ):
+        agreed, reader = self.reader.agreed, self.reader
+        is_settled = not (self.wrote or self.replaced or self._held_changed())
+        if key not in agreed or is_settled:
             agreed[key] = ABSENT if self.replaced else self.base.get(key, ABSENT)
+        if is_settled and reader.keys is not None:  # and on whether there is such a key
+            reader.keys = (reader.keys - {key}) | (self.base.keys() & {key})
         return self.values.get(key)
 
     def _held_changed(self) -> bool:

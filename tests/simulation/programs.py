@@ -426,18 +426,25 @@ class Drawer:
             ("fail", 4), ("lose", 4), ("die", 2), ("die after", 2), ("skew", 2),
             ("rollback", 1),
         )  # fmt: skip
-        requests = list(program.requests)
         if kind == "skew":
-            for index, request in enumerate(requests):
-                if self.chance(0.5):
-                    skew = self.random.choice((-3600.0, 3600.0, -20.0, 20.0))
-                    requests[index] = request._replace(skew=skew)
-            return program._replace(requests=tuple(requests))
+            return self._skewed(program)
         faults = []
         for _ in range(self.one((1, 3), (2, 1))):
-            request = self.random.choice(requests)
+            request = self.random.choice(program.requests)
             faults.append(Fault(request.name, self.random.randint(0, 3), kind))
         return program._replace(faults=tuple(faults))
+
+    def _clocks(self) -> Program:
+        return self._skewed(self._identity())
+
+    def _skewed(self, program: Program) -> Program:
+        """The same on hosts whose clocks are off."""
+        requests = list(program.requests)
+        for index, request in enumerate(requests):
+            if self.chance(0.5):
+                skew = self.random.choice((-3600.0, 3600.0, -20.0, 20.0))
+                requests[index] = request._replace(skew=skew)
+        return program._replace(requests=tuple(requests))
 
 
 VALUES = frozenset(("get", "put", "add", "push", "inc", "derive", "del", "keys", "pop"))

@@ -24,10 +24,9 @@ class Directed(NamedTuple):
     sentence: str
     program: Program
     check: Check | None = None
-    first: bool = False
     orders: int = 60
     choices: tuple[int, ...] = ()
-    """An order in which the first edition is known to fail."""
+    """An order that is played first: in it the first edition fails."""
 
 
 def program(

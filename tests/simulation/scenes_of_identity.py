@@ -24,13 +24,11 @@ IDENTITY = (
     Directed(
         "A logout beside a rotation ends the session",
         program(post("A", ("rotate",)), post("B", ("flush",))),
-        first=True,
         choices=(1, 0, 1, 0, 1, 1),
     ),
     Directed(
         "An administrator's end beside a rotation ends the session",
         program(post("A", ("rotate",)), Request("B", (("end",),), "ADMIN", "")),
-        first=True,
     ),
     Directed(
         "A user's end beside a rotation ends the session",
@@ -44,7 +42,6 @@ IDENTITY = (
         "end_user(keep=session.id) keeps the caller, who has just rotated",
         program(post("A", ("rotate",), ("end_others",)), user="ann"),
         main_lives,
-        first=True,
     ),
     Directed(
         "end_user(keep=session.id) ends all other sessions of the user",
@@ -58,7 +55,6 @@ IDENTITY = (
             post("B", ("get", "a"), after="A", delay=400.0),
         ),
         main_lives,
-        first=True,
     ),
     Directed(
         "Ten lost answers to rotations in a row log nobody out",
@@ -72,7 +68,6 @@ IDENTITY = (
             post("Z", ("add", "a", "m1"), after="R9", delay=301.0),
         ),
         main_lives,
-        first=True,
         orders=5,
     ),
     Directed(
@@ -97,7 +92,6 @@ IDENTITY = (
         Directed(
             f"A rotation whose call {call} fails ({kind}) leaves one session",
             program(post("A", ("rotate",)), faults=(Fault("A", call, kind),)),
-            first=True,
             orders=2,
         )
         for call in range(4)
@@ -111,7 +105,6 @@ IDENTITY = (
             rotate_every=60,
             rotate_grace=60,
         ),
-        first=True,
     ),
     Directed(
         "A rotation that is due does not write what was dropped",
@@ -129,7 +122,6 @@ IDENTITY = (
             rotate_grace=60,
             auto=False,
         ),
-        first=True,
     ),
     Directed(
         "Two clicks on a login, the first answer dropped: logged in, with the cart",
@@ -193,7 +185,6 @@ IDENTITY = (
             browsers=COPY,
         ),
         None if edition.IS_FIRST else sent("A", True),
-        first=True,
     ),
     Directed(
         "A save between a login and a rotation",
@@ -245,7 +236,6 @@ IDENTITY = (
         "A lock that only reads stores nothing for a forged token",
         program(get("A", ("with", (("get", "a"),)), browser="forged"), browsers=FORGED),
         nobody_has_a_new_session,
-        first=True,
         orders=3,
     ),
     Directed(
@@ -288,7 +278,6 @@ IDENTITY = (
             browsers=(("fresh", "none"),),
         ),
         sent("A", False),
-        first=True,
         orders=3,
     ),
     Directed(

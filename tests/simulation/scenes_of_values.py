@@ -12,7 +12,6 @@ VALUES = (
             get("A", ("add", "a", "m1"), ("save",)),
             post("B", ("add", "a", "m2")),
         ),
-        first=True,
     ),
     Directed(
         "unlock() that met a conflict does not return",
@@ -20,7 +19,6 @@ VALUES = (
             get("A", ("add", "a", "m1"), ("unlock",)),
             post("B", ("add", "a", "m2")),
         ),
-        first=True,
     ),
     Directed(
         "The end of a lock in an ended session does not return",
@@ -28,7 +26,6 @@ VALUES = (
             post("A", ("regenerate",)),
             get("B", ("with", (("add", "c", "m1"),))),
         ),
-        first=True,
     ),
     Directed(
         "A nested lock saves nothing and gives nothing up",
@@ -47,7 +44,33 @@ VALUES = (
             post("B", ("derive", "d", "a", "m4"), ("derive", "e", "b", "m5")),
             get("C", ("del", "c")),
         ),
-        first=True,
+        orders=150,
+    ),
+    Directed(
+        "What was read before a nested lock stays read after it",
+        program(
+            get(
+                "A",
+                (
+                    "with",
+                    (
+                        ("get", "a"),
+                        ("with", (("put", "b", "m1"),)),
+                        ("useold", "c", "a", "m2"),
+                    ),
+                ),
+            ),
+            post("B", ("derive", "a", "c", "m3")),
+        ),
+        orders=150,
+    ),
+    Directed(
+        "An increment after a nested lock is under the outer one",
+        program(
+            get("A", ("with", (("with", (("put", "b", "m1"),)), ("inc",)))),
+            post("B", ("inc",)),
+        ),
+        counted(2),
         orders=150,
     ),
     Directed(
@@ -79,6 +102,23 @@ VALUES = (
         orders=150,
     ),
     Directed(
+        "A second look under the lock does not clear what was written from the first",
+        program(
+            get("A", ("derive", "b", "a", "m1"), ("with", (("get", "a"),))),
+            post("B", ("derive", "a", "b", "m2")),
+        ),
+        orders=150,
+    ),
+    Directed(
+        "A second look under a lock taken late does not clear what was written before",
+        program(
+            post("A", ("derive", "b", "a", "m1"), ("lock",), ("get", "a")),
+            post("B", ("derive", "a", "b", "m2")),
+            locking="never",
+        ),
+        orders=150,
+    ),
+    Directed(
         "A second look under the lock: what was written before it stays in doubt",
         program(
             post(
@@ -98,11 +138,10 @@ VALUES = (
         "After a save what was read before it stays read",
         program(
             post(
-                "A", ("get", "a"), ("save",), ("get", "b"), ("useold", "b", "a", "m1")
+                "A", ("get", "a"), ("save",), ("get", "b"), ("useold", "c", "a", "m1")
             ),
-            post("B", ("add", "a", "m2")),
+            post("B", ("derive", "a", "c", "m2")),
         ),
-        first=True,
         orders=150,
     ),
     Directed(
@@ -127,7 +166,6 @@ VALUES = (
             get("A", ("putheld", "a", "m1"), ("save",), ("heldpush", "a", "m2")),
             post("B", ("add", "a", "m3")),
         ),
-        first=True,
         orders=150,
     ),
     Directed(
@@ -171,13 +209,11 @@ VALUES = (
         "A payment return is not run twice",
         program(get("A", ("inc",), site="cross-site"), post("B", ("inc",))),
         ran_once("A"),
-        first=True,
     ),
     Directed(
         "A link in a mail is not run twice",
         program(get("A", ("inc",), site="none"), post("B", ("inc",))),
         ran_once("A"),
-        first=True,
     ),
     Directed(
         "An OAuth answer is not run twice, and loses nothing",
@@ -186,7 +222,6 @@ VALUES = (
             post("B", ("inc",)),
         ),
         lambda sim: ran_once("A")(sim) or counted(2)(sim),
-        first=True,
     ),
     Directed(
         "An expiry beside a touch stands",
@@ -210,7 +245,6 @@ VALUES = (
             post("A", ("add", "a", "m1"), ("sleep", 31), ("add", "b", "m2")),
             post("B", ("add", "a", "m3")),
         ),
-        first=False,
     ),
     Directed(
         "After the death of a lock's holder the session is usable within the lease",

@@ -163,18 +163,13 @@ def _judge(
     sim: Simulation, task: Task, segment: Segment, *, last: bool
 ) -> Segment | None:
     """The segment as it counts: done, possibly done, or not at all."""
-    names = {verb[0] for verb in segment.verbs}
-    ends = bool(names & {"flush"}) or ("clear" in names and edition.CLEAR_ENDS)
     acknowledged = bool(segment.verbs) and segment.verbs[-1][0] in (
         "save",
         "unlock",
         "exit",
     )
-    doubtful = bool(task.faults or task.dead)
-    ended = any(kind == "ended" for kind, _ in task.reports)
-    raised = any(kind == "raised" for kind, _ in task.reports)
-    turning = {"rotate", "login", "regenerate", "flush"}
-    if names & (turning | {"clear"} if edition.CLEAR_ENDS else turning) and (
+    ends = _ends(segment)
+    if _turns(segment) and (
         sim.world.moved >= 9.5 or sim.is_skewed or rivals(sim, task)
     ):
         done = touched(sim, task) or (ends and _must_end(sim, task))
@@ -183,31 +178,47 @@ def _judge(
             if done and _went_on_elsewhere(sim, task):
                 return segment._replace(keeps=False)
         elif not done and not acknowledged:
+            doubtful = bool(task.faults or task.dead)
             return segment._replace(optional=True) if doubtful else None
-    if ended and not acknowledged:
+    if any(kind == "ended" for kind, _ in task.reports) and not acknowledged:
         return segment._replace(optional=True, keeps=False) if ends else None
+    return _as_told(sim, task, segment, last=last, acknowledged=acknowledged)
+
+
+def _as_told(
+    sim: Simulation, task: Task, segment: Segment, *, last: bool, acknowledged: bool
+) -> Segment | None:
+    """What the client or the application was told of the segment decides."""
+    settings, doubtful = sim.program.settings, bool(task.faults or task.dead)
     sent = segment.verbs[-1][0] == "stream"
     assert task.run is not None
     streamed = any(step.verb[0] == "stream" for step in task.run.trace)
     late = streamed and last and not sent
     if late and task.error is not None and not doubtful:
         return None  # too late for another answer
+    raised = any(kind == "raised" for kind, _ in task.reports)
     is_told = acknowledged or ((last or sent) and task.answered and not doubtful)
     is_kept = not last or acknowledged or not (raised and not task.answered)
     if is_told and is_kept:
-        settings = sim.program.settings
         if settings.get("auto") is False and not acknowledged:
             kept = tuple(v for v in segment.verbs if v[0] in {*STRONG, "rotate"})
             return segment._replace(verbs=kept) if kept else None
         return segment
-    if doubtful:
+    if doubtful or settings.get("save_on_error"):
         return segment._replace(optional=True)
-    saves = sim.program.settings.get("save_on_error")
-    if saves:
-        return segment._replace(optional=True)
-    if ends:
-        return segment._replace(keeps=False)
-    return None
+    return segment._replace(keeps=False) if _ends(segment) else None
+
+
+def _ends(segment: Segment) -> bool:
+    """Whether it ends the session."""
+    names = {verb[0] for verb in segment.verbs}
+    return "flush" in names or ("clear" in names and edition.CLEAR_ENDS)
+
+
+def _turns(segment: Segment) -> bool:
+    """Whether it changes the token, or ends the session."""
+    names = {verb[0] for verb in segment.verbs}
+    return bool(names & {"rotate", "login", "regenerate"}) or _ends(segment)
 
 
 def _must_end(sim: Simulation, task: Task) -> bool:

@@ -35,10 +35,16 @@ def memory() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def real(kind: str, url_of_kind: str) -> Iterator[Stage]:
     """A stage on a store that is not in the memory of this process."""
-    if kind in ("memory", "cookie"):
-        pytest.skip("not a store of records on a server")
     with stage_of(kind, url_of_kind) as made:
         yield made
+
+
+on_each_real_store = pytest.mark.parametrize(
+    "kind",
+    ["file", "sqlite", "redis", "postgresql", "mariadb"],
+    indirect=True,
+    scope="session",
+)
 
 
 @pytest.mark.parametrize("scene", directed.ALL, ids=lambda scene: scene.sentence)
@@ -56,6 +62,7 @@ def test_random_programs(memory: Stage) -> None:
     assert not hunt.failures, hunt.report(log=True)
 
 
+@on_each_real_store
 def test_random_programs_on_a_real_store(real: Stage) -> None:
     """The same where every call goes to a disk or to a server."""
     hunt = Hunt(real, shrink=1)
@@ -64,6 +71,7 @@ def test_random_programs_on_a_real_store(real: Stage) -> None:
     assert not hunt.failures, hunt.report(log=True)
 
 
+@on_each_real_store
 def test_scenes_on_a_real_store(real: Stage) -> None:
     """Each in a few orders."""
     played = [

@@ -356,16 +356,7 @@ class SimulatedStore:
         actor.total += 1
         world.point(f"before {name}")
         fault = self.faults(actor, name) if self.faults is not None else None
-        if fault == "die":
-            actor.dead = True
-            world.tell(f"dies before {name}")
-            raise Died
-        if fault == "fail":
-            actor.faults += 1
-            world.tell(f"{name} fails")
-            raise edition.StoreError("the store is out of reach")
-        if fault == "rollback":
-            self.roll_back()
+        self._fail_before(world, actor, name, fault)
         try:
             done = do()
         except edition.VersionConflict:
@@ -378,6 +369,26 @@ class SimulatedStore:
             actor.loaded.append((done.id, done.data))
         if world.log is not None:
             world.tell(f"store.{name} {id[:6]} -> {told(done)}")
+        self._fail_after(world, actor, name, id, fault)
+        return done
+
+    def _fail_before(
+        self, world: World, actor: Actor, name: str, fault: str | None
+    ) -> None:
+        if fault == "die":
+            actor.dead = True
+            world.tell(f"dies before {name}")
+            raise Died
+        if fault == "fail":
+            actor.faults += 1
+            world.tell(f"{name} fails")
+            raise edition.StoreError("the store is out of reach")
+        if fault == "rollback":
+            self.roll_back()
+
+    def _fail_after(
+        self, world: World, actor: Actor, name: str, id: str, fault: str | None
+    ) -> None:
         if fault == "lose":
             actor.faults += 1
             world.tell(f"the answer of {name} is lost")
@@ -388,7 +399,6 @@ class SimulatedStore:
             actor.dead = True
             world.tell(f"dies after {name}")
             raise Died
-        return done
 
     # -- a store that goes back to an earlier state ------------------------------------
 

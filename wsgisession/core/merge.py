@@ -140,6 +140,7 @@ class WorkingCopy:
             self._let_go(key)
             self.writes.add(key)
         self.values.clear()
+        self._detached.clear()
         self.cleared = True
 
     def _lend(self, key: str, value: Any) -> None:
@@ -242,6 +243,10 @@ class WorkingCopy:
         self.overtaken.clear()
         self.cleared, self.replaces_all, self._settled = False, False, True
 
+    def agree(self) -> None:
+        """A save has found nothing to write: a later look agrees anew all the same."""
+        self._settled = True
+
     def revert(self) -> None:
         """Go back to the stored values; what was read stays read."""
         self._base = None
@@ -270,9 +275,10 @@ class WorkingCopy:
         theirs, before = self.base, self.values
         self.values = dict(decided)
         for key in before.keys() | self.values.keys():
-            if before.get(key, ABSENT) is not self.values.get(key, ABSENT):
+            if self._differ(before, self.values, key):
                 self._let_go(key)
-        self._detached.clear()
+            else:
+                self.values[key] = before[key]  # the object that the caller holds
         keys = theirs.keys() | self.values.keys()
         self.writes = {key for key in keys if self._differ(theirs, self.values, key)}
         self.overtaken.clear()

@@ -46,6 +46,8 @@ class Repository:
     """Seconds since the epoch; None: those of the system."""
     token_room: int | None = None
     """Octets that a token may have, where the token is the record."""
+    fills: bool = False
+    """Whether the store is to be given the values beside the data."""
 
     def now(self) -> float:
         """Epoch seconds."""
@@ -156,8 +158,10 @@ class Repository:
         )
         if self.token_room is not None:
             return Stored(self._issued(new, expect, self.token_room), meta, standing)
+        if self.fills:
+            new = new._replace(values=self.codec.values(data))
         self.store.save(new, expect=expect)
-        if new.lease is not None:
+        if new.lease is not None or self.fills:
             new = new.bare()
         return Stored(new, meta, standing)
 

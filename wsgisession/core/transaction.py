@@ -170,6 +170,7 @@ class Transaction:
         self.commit()
         if self._dropped is not None:
             raise self._dropped
+        work.copy.agree()
 
     def roll_back(self) -> None:
         """Drop what a failed request did, but for an end, which stands."""
@@ -189,7 +190,8 @@ class Transaction:
             elif self.replay_due is not None or work.needs_cookie():
                 return
             elif work.has_changed():
-                if self.repository.token_room is not None:
+                is_token = self.repository.token_room is not None
+                if is_token and work.state is not State.ENDED:
                     raise SessionClosed(
                         "the headers have left, and this session is held in a cookie; "
                         "write to it before the response begins"
@@ -319,9 +321,14 @@ class Transaction:
 
     def _try(self, turn: Turn, now: float) -> None:
         """Write what fails rather than waits."""
+        before = self.work.meta
         try:
             self._write(turn, now)
+        except VersionConflict:
+            self.work.meta = before  # else the clock would count as a change
+            raise
         except StoreError as error:
+            self.work.meta = before
             log.warning("session %s was read, not written: %r", self.work.id, error)
 
     def _touch(self, now: float) -> None:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sql
@@ -62,16 +63,19 @@ class Database:
     """Statements by name, and the connections to run them on.
 
     :param create: makes the table where it is found missing; None: it is not ours.
+    :param place: where the database is, for messages.
     """
 
-    __slots__ = ("_connections", "_create", "_statements")
+    __slots__ = ("_connections", "_create", "_place", "_statements")
 
     def __init__(
         self,
         connections: Connections,
         statements: Mapping[str, Statement],
         create: Callable[[], None] | None,
+        place: str,
     ) -> None:
+        self._place = place
         self._connections = connections
         self._statements = statements
         self._create = create
@@ -106,7 +110,7 @@ class Database:
             elif fault is Fault.NO_TABLE and self._create and fault not in done:
                 self._create()
             else:
-                raise broken(cause) from cause
+                raise broken(cause, self._place) from cause
             done.add(fault)
 
 
@@ -122,8 +126,8 @@ class _Link:
         self.generation = generation
 
     def close(self) -> None:
-        # First the cursor: as long as it is open SQLite keeps its files open, and an error
-        # on its way to the log holds it.
+        # First the cursor: as long as it is open SQLite keeps its files open, and an
+        # error on its way to the log holds it.
         for each in (self.cursor, self.connection):
             with suppress(Exception):
                 each.close()
@@ -150,7 +154,14 @@ class Kept:
             cause = TimeoutError(f"all {MOST} connections are in use")
             raise Failure(cause, Fault.OTHER)
         try:
-            link = self._link()
+            try:
+                link = self._link()
+            except Failure:
+                if not self._pragmas or statement.durable is not None:
+                    raise
+                if (given := read_unopened(self._engine, statement, values)) is None:
+                    raise
+                return given
             try:
                 if self._pragmas:
                     _synchronise(link, statement)
@@ -198,7 +209,7 @@ class Kept:
             link.close()
             return error
         fault = fault_of(error, self._engine.dialect, link.connection)
-        if fault in (Fault.TRANSIENT, Fault.REFUSED, Fault.NO_TABLE):
+        if fault in (Fault.TRANSIENT, Fault.REFUSED, Fault.NO_TABLE, Fault.FULL):
             self._idle.append(link)
         else:
             link.close()
@@ -308,6 +319,29 @@ def _synchronise(link: _Link, statement: Statement) -> None:
     if durable is not None and durable is not link.durable:
         link.cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         link.durable = durable
+
+
+def read_unopened(
+    engine: sql.Engine, statement: Statement, values: Mapping[str, Any]
+) -> Given | None:
+    """Read a database of SQLite that has no room, or no right, for the files beside it.
+
+    None where another process has it open, whose log is not seen here, or changed it.
+    """
+    driver: Any = engine.dialect.loaded_dbapi
+    path = Path(engine.url.database or "").absolute()
+    log = path.with_name(path.name + "-wal")
+    try:
+        before = path.stat()
+        uri = f"{path.as_uri()}?immutable=1"
+        with closing(driver.connect(uri, uri=True)) as connection:
+            given = statement.run(connection.cursor(), values)
+        after = path.stat()
+        is_logged = log.exists() and log.stat().st_size > 0
+    except (OSError, driver.Error):
+        return None
+    is_same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+    return given if is_same and not is_logged else None
 
 
 def sleep(longest: float) -> None:

@@ -6,25 +6,16 @@ ours and no session.
 
 from __future__ import annotations
 
-from contextlib import closing
 from enum import Enum, auto
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ...errors import ConfigurationError, StoreError
+from . import drivers
 
 DIALECTS = ("mariadb", "mysql", "postgresql", "sqlite")
-
-# WAL lets SQLite read while another connection writes.  READ COMMITTED keeps MySQL from
-# locking the gaps between rows, where a sweep would meet new sessions.
-SETTINGS = {
-    "sqlite": "PRAGMA journal_mode=WAL",
-    "mysql": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-}
-SETTINGS["mariadb"] = SETTINGS["mysql"]
 
 # Rolled back in favour of another statement, and may run again: serialization failure
 # and deadlock (PostgreSQL), deadlock, lock wait and changed snapshot (MySQL), busy
@@ -38,6 +29,8 @@ STALE = {"25006", 1290, 1836, "attempt to write a readonly database"}
 STALE |= {"0A000", "26000", "42P05", 1047}
 
 NO_TABLE = {"42P01", 1146, "no such table"}
+FULL = {"database or disk is full"}
+NO_FILE = {"unable to open database file", "disk I/O error"}
 
 
 class Fault(Enum):
@@ -49,6 +42,8 @@ class Fault(Enum):
     """Nothing was done; a new connection may do."""
     BROKEN = auto()
     """The connection is lost, and nobody can know whether it was done."""
+    FULL = auto()
+    """SQLite has no room to write; its connection still reads."""
     NO_TABLE = auto()
     REFUSED = auto()
     """A constraint stands against the row."""
@@ -92,6 +87,7 @@ def _fault_of_codes(error: Exception) -> Fault:
         (Fault.TRANSIENT, TRANSIENT),
         (Fault.STALE, STALE),
         (Fault.NO_TABLE, NO_TABLE),
+        (Fault.FULL, FULL),
     ):
         if not known.isdisjoint(found):
             return fault
@@ -111,24 +107,51 @@ def codes(error: Exception) -> set[Any]:
     return found
 
 
-def broken(error: Exception) -> StoreError:
-    """The error that callers are given; it names the cause's class and no value."""
-    name = type(getattr(error, "orig", None) or error).__name__
+def place_of(url: sql.URL) -> str:
+    """Where a database is, for messages."""
+    if url.host:
+        return f"{url.host}:{url.port}" if url.port else url.host
+    if url.get_backend_name() == "sqlite":
+        return url.database or "this process"
+    return str(url.query.get("host", "the local socket"))
+
+
+def broken(error: Exception, place: str) -> StoreError:
+    """The error that callers are given: what kind it is and where, and no value."""
+    cause = getattr(error, "orig", None) or error
+    name = type(cause).__name__
     if not NO_TABLE.isdisjoint(codes(error)):
         return StoreError(
             f"the table of sessions is missing ({name}); create it by a migration, by "
             "create_table() or by `python -m wsgisession init`"
         )
-    return StoreError(f"the database failed: {name}")
+    known = TRANSIENT | STALE | FULL | NO_FILE
+    code = next((each for each in codes(error) if each in known), None)
+    reason = name if code is None else f"{name} ({code})"
+    return StoreError(f"the database failed: {reason}, at {place}")
 
 
 def checked_engine(engine: object) -> sql.Engine:
-    """An engine of the caller's, each of whose statements is committed at once."""
+    """One that connects as an engine of the caller's does, and commits each statement.
+
+    It has a pool of its own: requests that hold a connection of the application's and
+    wait for one to save their sessions with would wait for each other.
+    """
     if not isinstance(engine, sql.Engine):
         raise ConfigurationError(
             f"engine must be SQLAlchemy's Engine, not {type(engine).__name__}"
         )
     _check(engine.dialect)
+    alone = isinstance(engine.pool, (sql.SingletonThreadPool, sql.StaticPool))
+    if not alone and not in_memory(engine.url):
+        engine = sql.Engine(
+            engine.pool.recreate(),
+            engine.dialect,
+            engine.url,
+            execution_options=engine.get_execution_options(),
+            hide_parameters=engine.hide_parameters,
+        )
+        drivers.prepare_where_proven(engine)
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
@@ -148,14 +171,18 @@ def make_engine(url: str | sql.URL) -> sql.Engine:
     except ImportError as error:
         raise _not_installed(error) from error
     _check(dialect)
+    if isinstance(url, str) and url.count("@") > 1 and dialect.name != "sqlite":
+        raise ConfigurationError(
+            "url has more than one @, and which of them stands before the host cannot be "
+            "told; in a user, a password or an option it is written %40"
+        )
+    drivers.check_names(parsed)
     try:
+        pool = _pool(parsed)
         # Where each statement is a transaction of its own, there is nothing to begin
         # and nothing to roll back: a call is one round trip.
         engine = sql.create_engine(
-            parsed,
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-            **_pool(parsed),
+            parsed, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **pool
         )
     except ImportError as error:
         raise _not_installed(error) from error
@@ -163,15 +190,16 @@ def make_engine(url: str | sql.URL) -> sql.Engine:
         raise ConfigurationError(
             f"url cannot be used: {type(error).__name__} by the driver {dialect.driver}"
         ) from None
-    if (setting := SETTINGS.get(engine.dialect.name)) is not None:
-        sql.event.listen(engine, "connect", partial(_set, setting))
+    drivers.check_options(engine, pool.get("connect_args", {}))
+    drivers.prepare(engine)
     return engine
 
 
 def in_memory(url: sql.URL) -> bool:
     """Whether the database is within this process, and gone with its connection."""
     return url.get_backend_name() == "sqlite" and (
-        url.database in (None, "", ":memory:") or url.query.get("mode") == "memory"
+        url.database in (None, "", ":memory:", "file::memory:")
+        or url.query.get("mode") == "memory"
     )
 
 
@@ -190,10 +218,8 @@ def _pool(url: sql.URL) -> dict[str, Any]:
         if "timeout" not in url.query:
             # SQLite waits longer and longer, and is overtaken: it is asked again.
             pool["connect_args"]["timeout"] = 0.005
-    elif url.get_driver_name() == "psycopg":
-        # PgBouncer gives each transaction another connection of the server, and a name
-        # of ours may be another client's statement there.  So only where the url says.
-        wanted: Any = url.query.get("prepare_threshold")
+    elif url.get_driver_name() == "psycopg" and "prepare_threshold" in url.query:
+        wanted: Any = url.query["prepare_threshold"]
         pool["connect_args"] = {"prepare_threshold": int(wanted) if wanted else None}
     return pool
 
@@ -214,8 +240,3 @@ def _not_installed(error: ImportError) -> ConfigurationError:
     return ConfigurationError(
         f"the driver that url asks for is not installed: {error.name}"
     )
-
-
-def _set(setting: str, connection: Any, _: object) -> None:
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(setting)

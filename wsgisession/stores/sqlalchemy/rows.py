@@ -17,7 +17,8 @@ from ...record import Record, decode_replaced, encode_replaced
 
 HOUR = 3600
 
-Fill = Callable[[Record], Mapping[str, Any]]
+Fill = Callable[[str | None, Mapping[str, Any]], Mapping[str, Any]]
+"""Gives the values of columns for a user and the values of a session."""
 
 _log = logging.getLogger("wsgisession")
 
@@ -25,8 +26,8 @@ _log = logging.getLogger("wsgisession")
 class Filling:
     """The caller's columns, and the function that gives their values.
 
-    :param columns: of the caller's.  Each must do without a value, because what is no
-        session has none for it.
+    :param columns: of the caller's.  Each must do without a value, because a record may
+        have none for it.
     :param fill: gives the values by name, for a session that is about to be saved.
     """
 
@@ -52,12 +53,14 @@ class Filling:
     def values(self, record: Record) -> dict[str, Any]:
         """The values for a record, in the driver's types.
 
-        A record without a proof belongs to no client: it is kept for this library's own
-        use, and is never shown to ``fill``.
+        ``fill`` is called for a session that has a user or values.  A record without a
+        proof belongs to no client, and is kept for this library's own use.
         """
         if self._fill is None:
             return {}
-        filled = self._fill(record) if record.proof else self._absent
+        user, values = record.user, record.values or {}
+        is_asked = record.proof and (values or user is not None)
+        filled = self._fill(user, values) if is_asked else self._absent
         if filled.keys() != self._processors.keys():
             raise StoreError(
                 f"fill gave values for {sorted(filled)}, "

@@ -3,15 +3,17 @@
 This file knows records, statements by name and who waits in this process; it knows
 neither SQL nor connections.
 
-Extra columns are the caller's, by ``columns`` and ``fill``, a function of the record.
-Its ``data`` is a line about the session, a newline, and the serialized values, which are
-JSON by default (and sealed with the option ``encrypt``)::
+Extra columns are the caller's, by ``columns`` and ``fill``.  That is called at each save
+of a session that has a user or values, with both, and what it returns is never encrypted.
+In an emptied session the columns have their defaults::
 
-    def account(record):
-        values = json.loads(record.data.partition(b"\\n")[2])
-        return {"account_id": values.get("account_id")}
+    def account(user, values):
+        return {"account_id": values.get("account_id"), "login_name": user}
 
-    columns = [Column("account_id", Integer, index=True)]
+    columns = [
+        Column("account_id", Integer, index=True),
+        Column("login_name", String(80)),
+    ]
     store = SQLAlchemyStore(url, columns=columns, fill=account)
 """
 
@@ -32,13 +34,23 @@ from ...errors import ConfigurationError, LockTimeout, StoreError, VersionConfli
 from ...record import Key, Record
 from ...store import Capabilities
 from .connections import PATIENCE, Connections, Database, Kept, Lent, sleep
-from .engines import TRANSIENT, broken, checked_engine, codes, in_memory, make_engine
+from .engines import (
+    TRANSIENT,
+    broken,
+    checked_engine,
+    codes,
+    in_memory,
+    make_engine,
+    place_of,
+)
 from .lines import Line, Lines
 from .rows import Fill, Filling, clocks, from_row, to_row, user_hash
 from .statements import SWEEP, make_table, statements
 
 PAGE = 200
 TRIES = 3
+BLIND = 0.1
+"""Seconds after which a lock is tried although it looks taken."""
 ID = re.compile(r"[0-9a-f]{32}")
 PROOF = re.compile(r"[0-9a-f]{64}")
 
@@ -47,15 +59,17 @@ class SQLAlchemyStore:
     """A table of records, each with its lease in its own row.
 
     :param url: of the database, for an engine of our own.  It has up to 16 connections
-        in a process, and with psycopg no prepared statements, because of PgBouncer;
-        without one ``?prepare_threshold=5`` is quicker.  A SQLite database in memory
-        lives in one process.
-    :param engine: the caller's instead; it is not changed, but each statement is
-        committed.  With ``isolation_level="AUTOCOMMIT"`` in it, some drivers spare a
-        round trip.
+        in a process.  With psycopg statements are prepared where no pooler like PgBouncer
+        is in between, unless the url says so by ``prepare_threshold``.  A SQLite database
+        in memory lives in one process, and the file of another is its owner's alone.
+    :param engine: the caller's instead.  The store connects as it does, in a pool of its
+        own of the same size, because a request may hold a connection of the application's
+        when its session is saved; each statement is committed.  With
+        ``isolation_level="AUTOCOMMIT"`` in it, some drivers spare a round trip.
     :param table_name: of the table, which is in ``schema`` if one is given.
     :param columns: more columns, of the caller's; nullable, or with a plain default.
-    :param fill: gives their values, by name, for a session that is about to be saved.
+    :param fill: gives their values, by name, of the user and the values of a session that
+        is about to be saved.
     :param create_table: whether the table is made when it is found missing; by default
         with ``url`` only.
 
@@ -65,8 +79,6 @@ class SQLAlchemyStore:
     caller's: ``metadata`` holds ``table`` and nothing else, and can be Alembic's
     ``target_metadata``.  Raises ``ConfigurationError`` for what cannot work.
     """
-
-    capabilities = Capabilities(locks=True, lists=True)
 
     def __init__(
         self,
@@ -82,19 +94,22 @@ class SQLAlchemyStore:
         if (url is None) == (engine is None):
             raise ConfigurationError("give either the url of a database or an engine")
         self._engine = checked_engine(engine) if url is None else make_engine(url)
-        self._ours = url is not None
+        self._may_close = self._engine.pool is not getattr(engine, "pool", None)
         dialect = self._engine.dialect
+        self.capabilities = Capabilities(locks=True, lists=True, fills=fill is not None)
+        self._place = place_of(self._engine.url)
         self._filling = Filling(columns, fill, dialect)
         self.metadata = sql.MetaData(schema=schema)
         self.table = make_table(table_name, self.metadata, columns)
         # The connection to a database in memory is the database: its pool has one.
-        kept = self._ours and not in_memory(self._engine.url)
+        kept = url is not None and not in_memory(self._engine.url)
         self._connections: Connections = (Kept if kept else Lent)(self._engine)
-        creates = self._ours if create_table is None else create_table
+        creates = url is not None if create_table is None else create_table
         self._database = Database(
             self._connections,
             statements(self.table, dialect),
             self.create_table if creates else None,
+            self._place,
         )
         self._lines = Lines()
 
@@ -115,12 +130,12 @@ class SQLAlchemyStore:
                 busy = not TRANSIENT.isdisjoint(codes(error))
                 patient = time.monotonic() - began < PATIENCE
                 if not (patient if busy else attempt < TRIES):
-                    raise broken(error) from error
+                    raise broken(error, self._place) from error
             sleep(0.1)
 
     def close(self) -> None:
-        """Close the idle connections of an engine of our own; it may be used on."""
-        if self._ours:
+        """Close the idle connections that are the store's own; it may be used on."""
+        if self._may_close:
             self._connections.close()
 
     # -- Store -------------------------------------------------------------------------
@@ -183,7 +198,7 @@ class SQLAlchemyStore:
         # A request that comes while others wait lines up behind them.
         if key.id not in self._lines and (taken := self._take(key, values)):
             return taken
-        found = self.load(key)
+        found = self._for_lock(key)
         if found is None or not found.admits(key.proof, time.time()):
             return found
         with self._lines.join(key.id, waiters) as line:
@@ -226,11 +241,11 @@ class SQLAlchemyStore:
     def _update(self, record: Record, values: Mapping[str, Any]) -> None:
         answer = self._database.run("update", values)
         if answer.refused is not None:
-            raise broken(answer.refused) from answer.refused
+            raise broken(answer.refused, self._place) from answer.refused
         if answer.met == 1:
             return
         self.unlock(record)
-        found = self._current(record)
+        found = self._current(record.id)
         if answer.unsure:
             if found is not None and found.version == record.version:
                 return
@@ -238,8 +253,8 @@ class SQLAlchemyStore:
                 raise _unknown(record)
         raise VersionConflict(record.id, found)
 
-    def _current(self, record: Record) -> Record | None:
-        rows = self._rows("current", {"id_is": record.id})
+    def _current(self, id: str) -> Record | None:
+        rows = self._rows("current", {"id_is": id})
         return from_row(rows[0]) if rows else None
 
     def _insert(self, record: Record, values: Mapping[str, Any]) -> None:
@@ -254,7 +269,7 @@ class SQLAlchemyStore:
             if answer.refused is None:
                 return
             unsure = unsure or answer.unsure
-            found = self._current(record)
+            found = self._current(record.id)
             if found is not None:
                 if unsure and found.version == record.version:
                     return
@@ -264,7 +279,7 @@ class SQLAlchemyStore:
                 raise VersionConflict(record.id, found)
             if self._count("make_room", values) == 0 and attempt == TRIES:
                 # Nothing is in its place: it is a constraint of the caller's.
-                raise broken(answer.refused) from answer.refused
+                raise broken(answer.refused, self._place) from answer.refused
 
     # -- locking -----------------------------------------------------------------------
 
@@ -299,25 +314,38 @@ class SQLAlchemyStore:
     ) -> Record | None:
         """Look every few milliseconds, and take the record when it is free.
 
-        Looking only reads, so that it is not in the way of the one who is to save.
+        Looking only reads, so that it is not in the way of the one who is to save.  Where
+        it may have been shown a replica that lags behind, taking is tried all the same.
         """
         version = None
         pause = 0.001
+        tried, is_woken = began, False
         while True:
-            rows = self._rows("watch", values)
-            if not rows or rows[0][0] != version:
-                found = self.load(key)
+            seen, is_free = (self._rows("watch", values) or [(None, True)])[0]
+            if seen is None or seen != version:
+                found = self._for_lock(key)
                 if found is None or not found.admits(key.proof, time.time()):
                     return found
                 version = found.version
-            if rows and rows[0][1] and (taken := self._take(key, values)):
-                return taken
-            waited = time.monotonic() - began
+            now = time.monotonic()
+            if is_free or is_woken or seen != version or now - tried > BLIND:
+                tried = now
+                if taken := self._take(key, values):
+                    return taken
+            waited = now - began
             if waited >= wait:
                 raise LockTimeout(key.id, waited)
-            line.freed.wait(min(wait - waited, pause * random.uniform(0.5, 1.5)))  # noqa: S311
+            pausing = pause * random.uniform(0.5, 1.5)  # noqa: S311
+            is_woken = line.freed.wait(min(wait - waited, pausing))
             line.freed.clear()
             pause = min(pause * 1.2, 0.01)
+
+    def _for_lock(self, key: Key) -> Record | None:
+        """The record; that nobody may lock it is never believed to a replica."""
+        found = self.load(key)
+        if found is None or not found.admits(key.proof, time.time()):
+            return self._current(key.id)
+        return found
 
     # -- asking ------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Situations from real deployments, each on the real server."""
