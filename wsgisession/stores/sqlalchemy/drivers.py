@@ -171,6 +171,8 @@ def _make_private(
         if "mode=" in parts.query and "mode=rwc" not in parts.query:
             return  # it must not be made
         path = unquote(parts.path)
+    if path in ("", ":memory:"):
+        return
     # SQLite says what cannot be done.
     with suppress(OSError, ValueError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
