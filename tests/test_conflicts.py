@@ -105,7 +105,7 @@ def test_store_calls_of_a_conflict(
 
 
 def test_store_calls_of_a_second_run(behind: MemoryStore) -> None:
-    """That the request must be run again is seen without waiting for anybody."""
+    """That the request must be run again is seen without waiting."""
     counting, exchange, _ = overtaken(behind, lambda s: s.update(n=2))
     exchange.session["n"] = 2
     with pytest.raises(ReplayNeeded) as caught:

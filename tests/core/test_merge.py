@@ -405,6 +405,17 @@ class TestLent:
         cart.append(1)
         assert changes(copy) == {"cart": [1]}
 
+    def test_one_that_was_put_in_and_changed_after_a_save_counts_as_read(self) -> None:
+        """What it is now was made of what was stored."""
+        copy = copy_of({})
+        cart: list[str] = []
+        copy.set("cart", cart)
+        copy.settle(encoded({"cart": []}))
+        cart.append("ours")
+        copy.rebase(encoded({"cart": ["theirs"]}))
+        assert copy.values == {"cart": ["ours"]}
+        assert copy.conflicts() == {"cart"}
+
     def test_one_that_was_handed_out_is_watched_over_a_save(self) -> None:
         """So may who has taken one out, as often as there is a save."""
         copy = copy_of({"cart": []})
@@ -474,6 +485,16 @@ class TestLent:
         kept = changes(copy)
         cart.append("ours")
         assert changes(copy) == kept
+
+    def test_one_that_theirs_removed_is_let_go_by_clear(self) -> None:
+        """It does not come back into what was emptied."""
+        copy = copy_of({"cart": [], "n": 1})
+        cart = copy.get("cart")
+        copy.rebase(encoded({"n": 1}))
+        copy.clear()
+        cart.append("ours")
+        assert copy.has_changed()
+        assert copy.values == {}
 
     def test_one_is_let_go_by_a_revert(self) -> None:
         """The stored list is another object."""
