@@ -78,9 +78,9 @@ class SteppedStore:
         found: Record | None = self._store.load(key)
         return found
 
-    def save(self, record: Record, *, expect: int) -> object:
+    def save(self, record: Record, *, expect: int, **room: int) -> object:
         self.steps.stop_here()
-        return self._store.save(record, expect=expect)
+        return self._store.save(record, expect=expect, **room)
 
     def touch(self, record: Record) -> bool:
         self.steps.stop_here()

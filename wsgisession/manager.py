@@ -207,7 +207,8 @@ class SessionManager:
         Returns how many there were, where the store can see them; else 0.  A session that
         the user begins while this is at work may be a later login, and stay.
         """
-        if isinstance(self.store, UserEndingStore):
+        lists = _capabilities(self.store).lists
+        if not lists and isinstance(self.store, UserEndingStore):
             self.store.end_user(user, keep=keep)
             return 0
         store, ended = self._iterable(), 0
