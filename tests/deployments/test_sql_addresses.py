@@ -46,7 +46,7 @@ def test_sqlite_works_with_nothing_else_done(
 def test_sqlite_by_a_uri(tmp_path: Path, uri: str) -> None:
     """A file that SQLite finds by a URI of its own is no different."""
     more = uri.replace("?", "&")
-    store = SQLAlchemyStore(f"sqlite:///file:{tmp_path}/a%2520b.db?uri=true{more}")
+    store = SQLAlchemyStore(f"sqlite:///file:{tmp_path}/a%20b.db?uri=true{more}")
     store.save(record(), expect=0)
     assert store.load(key(record())) is not None
     (path,) = tmp_path.glob("*.db")
