@@ -5,6 +5,7 @@ Each is the memory store with one method changed, and says in one line what is w
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -138,9 +139,18 @@ class NeverMindsWhatIs(MemoryStore):
 class SavesOnTouch(MemoryStore):
     """A reader that writes back what it had loaded."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._saved = threading.Event()
+
+    def save(self, record: Record, *, expect: int) -> None:
+        super().save(record, expect=expect)
+        self._saved.set()
+
     def touch(self, record: Record) -> bool:
         is_there = super().touch(record)
-        time.sleep(0.002)
+        self._saved.clear()
+        self._saved.wait(0.1)  # long enough for a writer, where there is one
         if is_there and record.id in self._records:
             self._records[record.id] = record.bare()
         return is_there

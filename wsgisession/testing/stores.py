@@ -279,30 +279,43 @@ class StoreSuite:
     def test_increments_beside_readers_are_all_kept(
         self, store: Store, twin: Store
     ) -> None:
-        """Two that compare and save, two that touch what they loaded: 20."""
-        given = record(data=b"0")
+        """Two that compare and save for as long as two others touch what they loaded."""
+        given, finished = record(data=b"0"), []
         store.save(given, expect=0)
 
-        def work(number: int) -> None:
-            mine, done = (store, twin)[number % 2], 0
-            while done < 10:
+        def read(mine: Store) -> int:
+            for _ in range(10):
                 loaded = mine.load(key(given))
                 assert loaded is not None
-                if number >= 2:
-                    mine.touch(loaded._replace(accessed=loaded.accessed + 1))
-                    done += 1
-                    continue
+                mine.touch(loaded._replace(accessed=loaded.accessed + 1))
+            return 0
+
+        def write(mine: Store) -> int:
+            saved = 0
+            while saved < 10 or len(finished) < 2:
+                loaded = mine.load(key(given))
+                assert loaded is not None
                 count = b"%d" % (int(loaded.data) + 1)
                 try:
                     mine.save(newer(loaded, data=count), expect=loaded.version)
-                    done += 1
+                    saved += 1
                 except VersionConflict:
                     time.sleep(0.002)
+            return saved
 
-        in_threads(4, work)
+        def work(number: int) -> int:
+            mine = (store, twin)[number % 2]
+            if number < 2:
+                return write(mine)
+            try:
+                return read(mine)
+            finally:
+                finished.append(number)
+
+        saved = sum(in_threads(4, work))
         loaded = store.load(key(given))
         assert loaded is not None
-        assert loaded.data == b"20"
+        assert int(loaded.data) == saved
 
     def test_sessions_do_not_disturb_each_other(self, store: Store) -> None:
         """What happens to one record happens to no other."""
