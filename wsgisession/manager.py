@@ -13,11 +13,12 @@ from typing import Any, cast
 from .core.access import Access
 from .core.codec import Codec
 from .core.first_look import Found, Plan
+from .core.outages import Outages
 from .core.repository import Repository, Stored
 from .core.standing import Standing
 from .core.transaction import Transaction
 from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
-from .errors import ConfigurationError
+from .errors import ConfigurationError, LockTimeout
 from .http.cookies import Cookies
 from .options import Options, flatten, refuse_unknown
 from .record import Key
@@ -85,6 +86,7 @@ class SessionManager:
             clock=clock,
             token_room=None if can.token_octets is None else self.cookies.room,
             fills=can.fills,
+            outages=Outages(),
         )
         self._told: set[tuple[str, str]] = set()
 
@@ -242,7 +244,18 @@ class SessionManager:
             "that needs a store on the server with records() and delete_expired()"
         )
 
-    # -- what is logged once -----------------------------------------------------------
+    # -- what is logged, and how often -------------------------------------------------
+
+    def tell_of_failure(self, error: Exception) -> None:
+        """Log that a request was refused because its session could not be had or kept.
+
+        An outage meets every request, and is one line a minute; a lock that could not
+        be had is a matter of one session.
+        """
+        if isinstance(error, LockTimeout):
+            log.warning("%s; answering 503", error)
+        else:
+            self.repository.failed(error, "answering 503")
 
     def tell_of_replay(self, path: str, keys: Sequence[str]) -> None:
         """Log that a view ran twice; a warning at the first time for a path."""

@@ -244,7 +244,7 @@ class _Response:
         exchange.fail(error)
         if self._is_sent or not isinstance(error, (StoreError, LockTimeout)):
             raise error
-        log.error("%s; answering 503", error, exc_info=error)
+        self._middleware.manager.tell_of_failure(error)
         self._is_sent = True
         unavailable = HTTPServiceUnavailable(headers={"Retry-After": RETRY_AFTER})
         body: Iterable[bytes] = unavailable(self._environ, self._start_unavailable)

@@ -84,5 +84,5 @@ def _locked(repository: Repository, key: Key, plan: Plan) -> Found:
     except StoreError as error:
         # A store that cannot write still serves requests that only read.
         found = Found(repository.find(key), key)
-        log.warning("the session store does not lock, reading only: %r", error)
+        repository.failed(error, "a session was read without its lock")
         return found

@@ -19,6 +19,7 @@ from ..record import Key, Record
 from ..store import LockingStore, Store, TokenStore
 from .codec import Codec
 from .expiry import Meta
+from .outages import Outages
 from .standing import Standing, judge
 
 log = logging.getLogger("wsgisession")
@@ -44,6 +45,7 @@ class Repository:
     options: Options
     clock: Callable[[], float] | None
     """Seconds since the epoch; None: those of the system."""
+    outages: Outages
     token_room: int | None = None
     """Octets that a token may have, where the token is the record."""
     fills: bool = False
@@ -52,6 +54,10 @@ class Repository:
     def now(self) -> float:
         """Epoch seconds."""
         return time.time() if self.clock is None else self.clock()
+
+    def failed(self, error: Exception, consequence: str) -> None:
+        """Log a failure of the store that is not raised any further."""
+        self.outages.note(error, consequence, now=self.now())
 
     # -- reading -----------------------------------------------------------------------
 

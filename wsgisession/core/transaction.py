@@ -72,7 +72,7 @@ class Transaction:
         except StoreError as error:
             if self.repository.options.on_store_error == "raise":
                 raise
-            log.error("the session store failed, serving an empty session: %r", error)
+            self.repository.failed(error, "an empty session is served")
             self.outage = error
             return Found()
 
@@ -329,7 +329,7 @@ class Transaction:
             raise
         except StoreError as error:
             self.work.meta = before
-            log.warning("session %s was read, not written: %r", self.work.id, error)
+            self.repository.failed(error, "a session was read, not written")
 
     def _touch(self, now: float) -> None:
         work = self.work
@@ -337,7 +337,7 @@ class Transaction:
         try:
             work.note(self.repository.touch(work.stored, now), None)
         except StoreError as error:
-            log.warning("session %s was read, not touched: %r", work.id, error)
+            self.repository.failed(error, "a session was read, not touched")
 
     def _log_in_anew(self, now: float) -> None:
         """A proven login is never dropped because the session had ended."""

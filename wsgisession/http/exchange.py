@@ -213,8 +213,10 @@ class Exchange:
                 self._access.commit_late()
             else:
                 self._access.roll_back()
-        except Exception:
+        except StoreError as failure:
             # The first error is on its way already; the lease ends by itself.
+            self._manager.repository.failed(failure, "a session could not be released")
+        except Exception:
             log.exception("a session could not be released")
         self._access.close()
 

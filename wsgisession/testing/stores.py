@@ -280,7 +280,8 @@ class StoreSuite:
         self, store: Store, twin: Store
     ) -> None:
         """Two that compare and save for as long as two others touch what they loaded."""
-        given, finished = record(data=b"0"), []
+        given = record(data=b"0")
+        finished: list[int] = []
         store.save(given, expect=0)
 
         def read(mine: Store) -> int:

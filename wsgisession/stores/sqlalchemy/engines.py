@@ -32,6 +32,12 @@ NO_TABLE = {"42P01", 1146, "no such table"}
 FULL = {"database or disk is full"}
 NO_FILE = {"unable to open database file", "disk I/O error"}
 
+SPEAKING = {"OperationalError", "InterfaceError", "InternalError"}
+"""Errors of the server and the connection; those of other classes may repeat values."""
+
+WORDS = 200
+"""Characters that are repeated of what a driver says."""
+
 
 class Fault(Enum):
     """What an error says about the next try."""
@@ -127,8 +133,19 @@ def broken(error: Exception, place: str) -> StoreError:
         )
     known = TRANSIENT | STALE | FULL | NO_FILE
     code = next((each for each in codes(error) if each in known), None)
-    reason = name if code is None else f"{name} ({code})"
-    return StoreError(f"the database failed: {reason}, at {place}")
+    words = _words_of(cause)
+    reason = name if code is None or str(code) in words else f"{name} ({code})"
+    if words:
+        reason += f": {words}"
+    return StoreError(f"the database at {place} failed: {reason}")
+
+
+def _words_of(cause: BaseException) -> str:
+    """What a driver says of a failure, on one line, where that can repeat no value."""
+    if type(cause).__name__ not in SPEAKING and not isinstance(cause, OSError):
+        return ""
+    words = str(cause.args[-1]) if cause.args else ""
+    return " ".join(words.split())[:WORDS]
 
 
 def checked_engine(engine: object) -> sql.Engine:
