@@ -1,4 +1,4 @@
-"""What the log says of a store that fails: one line a minute, with the place and cause."""
+"""What the log says of a store that fails: a line a minute, with place and cause."""
 
 from __future__ import annotations
 

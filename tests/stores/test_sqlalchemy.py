@@ -1171,7 +1171,7 @@ class TestAFreshConnectionHeals:
 
         monkeypatch.setattr(pymysql.Connection, "query", query)
         with pytest.raises(
-            StoreError, match="the database at .* failed: OperationalError"
+            StoreError, match=r"at .* failed: OperationalError"
         ):
             store.delete(key(record()))
         assert len(asked) == 2
