@@ -1170,9 +1170,7 @@ class TestAFreshConnectionHeals:
             return real(self, text, *args)
 
         monkeypatch.setattr(pymysql.Connection, "query", query)
-        with pytest.raises(
-            StoreError, match=r"at .* failed: OperationalError"
-        ):
+        with pytest.raises(StoreError, match=r"at .* failed: OperationalError"):
             store.delete(key(record()))
         assert len(asked) == 2
 

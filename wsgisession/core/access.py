@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..errors import LockTimeout, SessionClosed, StoreError
 from .first_look import NO_PLAN, Plan, never
@@ -61,11 +62,12 @@ class Access:
         if self.transaction is None:
             if isinstance(self.failure, LockTimeout):
                 raise self.failure  # who has waited in vain does not wait again
-            self._begin(self._planned())
+            self._begin()
         assert self.transaction is not None
         return self.transaction
 
-    def _planned(self) -> Plan:
+    def _begin(self, **changes: Any) -> None:
+        """Take the first look, as planned but for the changes."""
         if self._is_sent or self._is_closed:
             raise SessionClosed(
                 "the first look at a session must come before the response begins, "
@@ -74,9 +76,10 @@ class Access:
             )
         plan = self._plan()
         self._locks = plan.locks and self.repository.locks is not None
-        return plan if self._may_replay else plan._replace(can_replay=never)
-
-    def _begin(self, plan: Plan) -> None:
+        if not self._may_replay:
+            plan = plan._replace(can_replay=never)
+        if changes:
+            plan = plan._replace(**changes)
         try:
             self.transaction = Transaction(self.repository, plan)
         except (StoreError, LockTimeout) as error:
@@ -131,7 +134,7 @@ class Access:
     def lock(self, wait: float | None) -> None:
         """Take the lock, for the rest of the request."""
         if self.transaction is None:
-            self._begin(self._planned()._replace(locks=True, wait=wait))
+            self._begin(locks=True, wait=wait)
         transaction = self.in_store()
         with self.noting_failure():
             transaction.lock(wait)
@@ -168,7 +171,7 @@ class Access:
     def flush(self) -> None:
         """End the session; an end waits for nobody."""
         if self.transaction is None:
-            self._begin(self._planned()._replace(locks=False))
+            self._begin(locks=False)
         transaction = self.in_store()
         if transaction.outage is not None:
             raise transaction.outage

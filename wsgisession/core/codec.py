@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from ..errors import SerializationError, SessionError, SessionTooLarge, StoreError
-from ..record import Record
+from ..record import Record, made
 from ..serializers import Serializer
 from .expiry import DEFAULT, NOTHING, Expiry, Meta
 
@@ -44,7 +44,8 @@ class Codec:
     def meta(self, record: Record) -> Meta:
         """What a record says of its session; ValueError and others if it is corrupt."""
         if record.data.startswith(_NOTHING_SAID):
-            return Meta(record.created, record.accessed, record.user)
+            about = record.created, record.accessed, record.user
+            return made(Meta, (*about, DEFAULT, NOTHING, False, None))
         line = record.data.partition(b"\n")[0]
         major, brace, rest = line.partition(b"{")
         if major != MAJOR and major.isdigit():

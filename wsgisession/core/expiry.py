@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from ..options import LONGEST, Options
+from ..record import made
 
 Wish: TypeAlias = int | datetime | timedelta | None
 """What ``set_expiry`` takes."""
@@ -71,7 +72,7 @@ class Meta(NamedTuple):
 
     def used(self, now: float) -> Meta:
         """The same after a use; the idle clock moves only forward."""
-        return Meta(self.created, max(now, self.accessed), *self[2:])
+        return made(Meta, (self.created, max(now, self.accessed), *self[2:]))
 
     def deadline(self, options: Options, accessed: float) -> float:
         """The moment from which the session is over, by the clock that strikes first."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import StoreError
-from ..record import Key
+from ..record import Key, made
 from .repository import Repository, Stored, is_good, log
 
 LOOKED_AT = 4
@@ -60,7 +60,7 @@ def look(repository: Repository, plan: Plan) -> Found:
         key = plan.keys[0]
         if plan.locks:
             return _locked(repository, key, plan)
-        return Found(repository.find(key), key)
+        return made(Found, (repository.find(key), key, ()))
     best: dict[str, tuple[Stored, Key]] = {}
     for key in plan.keys[-LOOKED_AT:]:
         stored = repository.find(key)
@@ -80,7 +80,7 @@ def look(repository: Repository, plan: Plan) -> Found:
 
 def _locked(repository: Repository, key: Key, plan: Plan) -> Found:
     try:
-        return Found(repository.take(key, plan.wait), key)
+        return made(Found, (repository.take(key, plan.wait), key, ()))
     except StoreError as error:
         # A store that cannot write still serves requests that only read.
         found = Found(repository.find(key), key)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from ..errors import SessionTooLarge, StoreError, VersionConflict
 from ..options import COOKIE_OCTETS, Options
-from ..record import Key, Record
+from ..record import Key, Record, made
 from ..store import LockingStore, Store, TokenStore
 from .codec import Codec
 from .expiry import Meta
@@ -114,7 +114,7 @@ class Repository:
         if meta.deadline(self.options, meta.accessed) <= now:
             log.debug("cookie of session %s refused: expired", record.id)
             return None
-        return Stored(record, meta, standing)
+        return made(Stored, (record, meta, standing))
 
     def is_corrupt(self, record: Record) -> None:
         """Log that a record cannot be read; its bytes stay where they are."""
@@ -147,7 +147,7 @@ class Repository:
         Raises ``VersionConflict`` where the stored version is not ``expect``; 0 where
         nothing must be stored.
         """
-        new = Record(
+        fields = (
             record.id,
             new_version(),
             data,
@@ -161,7 +161,9 @@ class Repository:
             record.replaced,
             record.lease,
             record.token,
+            None,
         )
+        new = made(Record, fields)
         if self.token_room is not None:
             return Stored(self._issued(new, expect, self.token_room), meta, standing)
         if self.fills:
@@ -169,7 +171,7 @@ class Repository:
         self.store.save(new, expect=expect)
         if new.lease is not None or self.fills:
             new = new.bare()
-        return Stored(new, meta, standing)
+        return made(Stored, (new, meta, standing))
 
     def touch(self, stored: Stored, now: float) -> Stored:
         """Move the idle clock; ``VersionConflict`` where the record is another now."""

@@ -224,6 +224,8 @@ class Transaction:
         began = None
         while True:
             action = DECISIONS[self.work.facts(now, is_first=is_first)]
+            if action is Action.NONE or action is Action.UNLOCK:
+                return  # every end of a commit unlocks
             try:
                 self._carry_out(action, now, is_first=is_first)
                 return
@@ -240,8 +242,6 @@ class Transaction:
 
     def _carry_out(self, action: Action, now: float, *, is_first: bool) -> None:
         match action:
-            case Action.UNLOCK | Action.NONE:
-                pass  # every end of a commit unlocks
             case Action.INSERT:
                 self._write(Turn.NONE, now)
                 self._end_rivals()

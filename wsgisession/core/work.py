@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..crypto.tokens import Token, new_token, renewed
-from ..record import Key, Record
+from ..record import Key, Record, made
 from .expiry import DEFAULT, Meta
 from .first_look import Found, Plan
 from .merge import WorkingCopy
@@ -241,7 +241,7 @@ class Work:
             )
         options, meta = self._repository.options, self.meta
         by_client = self._is_client and self._token is None
-        return Facts(
+        facts = (
             state,
             False,
             False,
@@ -254,6 +254,7 @@ class Work:
             by_client and meta.touch_is_due(options, now),
             stored.record.lease is not None,
         )
+        return made(Facts, facts)
 
     @property
     def locked(self) -> bool:

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ..record import Key
+from ..record import Key, made
 from . import signing
 
 ID_OCTETS = 16
@@ -133,4 +133,4 @@ def _token(octets: bytes) -> Token:
 def _key(text: str) -> Key:
     octets = binascii.a2b_base64(text.encode("ascii").translate(_STANDARD))
     proof = hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
-    return Key(octets[:ID_OCTETS].hex(), proof, text)
+    return made(Key, (octets[:ID_OCTETS].hex(), proof, text))

@@ -18,6 +18,7 @@ from ..core.first_look import Plan, never
 from ..core.outcome import Cookie
 from ..core.transaction import ReplayNeeded
 from ..errors import LockTimeout, StoreError
+from ..record import made
 from ..session import Session
 from . import caching
 
@@ -91,7 +92,7 @@ class Exchange:
         values = manager.cookies.values(environ.get("HTTP_COOKIE"))
         is_safe = environ["REQUEST_METHOD"] in SAFE
         is_second = environ.get(REPLAY_KEY) is True
-        return Plan(
+        facts = (
             manager.recognised(values) if values else (),
             is_second or self._locks(is_safe),
             None,
@@ -99,6 +100,7 @@ class Exchange:
             bool(values),
             is_safe or bool(values) or not self._is_foreign(),
         )
+        return made(Plan, facts)
 
     def _locks(self, is_safe: bool) -> bool:
         locking = self._manager.options.locking
