@@ -410,7 +410,9 @@ class TestContradictions:
         assert Options(cookie_partitioned="yes", cookie_secure=True).cookie_partitioned
 
     @pytest.mark.parametrize(
-        "more", [{"cookie_domain": called}, {"cookie_path": called}], ids=repr
+        "more",
+        [{"cookie_domain": called}, {"cookie_path": called}],
+        ids=["domain", "path"],
     )
     def test_a_host_prefix_takes_no_callable(self, more: dict[str, Any]) -> None:
         """What a callable will give is not known, so ``__Host-`` cannot have it."""

@@ -50,36 +50,40 @@ LOGGED_IN = turn(RECORD, Turn.REGENERATE)
 LOGGED_IN_SEEN = confirmed(LOGGED_IN, NOW + 5, GRACE)
 
 
+TOKENS = {"FIRST": FIRST, "SECOND": SECOND, "THIRD": THIRD}
+
+
 @pytest.mark.parametrize(
-    ("record", "proof", "after", "standing"),
+    ("record", "token", "after", "standing"),
     [
-        (RECORD, FIRST.proof, 0, Standing.CURRENT),
+        (RECORD, "FIRST", 0, Standing.CURRENT),
         (RECORD, None, 0, Standing.CURRENT),
-        (RECORD, SECOND.proof, 0, Standing.STRANGER),
+        (RECORD, "SECOND", 0, Standing.STRANGER),
         # a rotation whose answer may have been lost: the old token stays good
-        (ROTATED, SECOND.proof, 0, Standing.CURRENT),
-        (ROTATED, FIRST.proof, 0, Standing.PREVIOUS),
-        (ROTATED, FIRST.proof, 1e6, Standing.PREVIOUS),
-        (ROTATED, THIRD.proof, 5, Standing.ENDED),
-        (ROTATED, THIRD.proof, 15, Standing.STRANGER),
+        (ROTATED, "SECOND", 0, Standing.CURRENT),
+        (ROTATED, "FIRST", 0, Standing.PREVIOUS),
+        (ROTATED, "FIRST", 1e6, Standing.PREVIOUS),
+        (ROTATED, "THIRD", 5, Standing.ENDED),
+        (ROTATED, "THIRD", 15, Standing.STRANGER),
         # once the new token was seen, a grace, then it is a copy that was kept
-        (SEEN, FIRST.proof, 100 + 299, Standing.PREVIOUS),
-        (SEEN, FIRST.proof, 100 + 301, Standing.REUSED),
-        (SEEN, THIRD.proof, 100 + 59, Standing.ENDED),
-        (SEEN, THIRD.proof, 100 + 61, Standing.STRANGER),
+        (SEEN, "FIRST", 100 + 299, Standing.PREVIOUS),
+        (SEEN, "FIRST", 100 + 301, Standing.REUSED),
+        (SEEN, "THIRD", 100 + 59, Standing.ENDED),
+        (SEEN, "THIRD", 100 + 61, Standing.STRANGER),
         # a login: ended for a short while, then forgotten
-        (LOGGED_IN, FIRST.proof, 0, Standing.ENDED),
-        (LOGGED_IN, FIRST.proof, 9, Standing.ENDED),
-        (LOGGED_IN, FIRST.proof, 11, Standing.STRANGER),
-        (LOGGED_IN_SEEN, FIRST.proof, 5 + 59, Standing.ENDED),
-        (LOGGED_IN_SEEN, FIRST.proof, 5 + 61, Standing.STRANGER),
-        (LOGGED_IN_SEEN, SECOND.proof, 5 + 61, Standing.CURRENT),
+        (LOGGED_IN, "FIRST", 0, Standing.ENDED),
+        (LOGGED_IN, "FIRST", 9, Standing.ENDED),
+        (LOGGED_IN, "FIRST", 11, Standing.STRANGER),
+        (LOGGED_IN_SEEN, "FIRST", 5 + 59, Standing.ENDED),
+        (LOGGED_IN_SEEN, "FIRST", 5 + 61, Standing.STRANGER),
+        (LOGGED_IN_SEEN, "SECOND", 5 + 61, Standing.CURRENT),
     ],
 )
 def test_the_standing_of_a_secret(
-    record: Record, proof: str | None, after: float, standing: Standing
+    record: Record, token: str | None, after: float, standing: Standing
 ) -> None:
     """By what replaced it, and when."""
+    proof = None if token is None else TOKENS[token].proof
     assert judge(record, proof, NOW + after) is standing
 
 
