@@ -6,10 +6,9 @@ What is special to one driver's errors is in ``stores/test_sqlalchemy.py``.
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 sql = pytest.importorskip("sqlalchemy")
 
-from wsgisession import Options, Session, SessionManager  # noqa: E402
+from wsgisession import Options, SessionManager  # noqa: E402
 from wsgisession.errors import StoreError  # noqa: E402
 from wsgisession.record import Key  # noqa: E402
 from wsgisession.stores.sqlalchemy import SQLAlchemyStore  # noqa: E402
@@ -34,12 +33,18 @@ from wsgisession.testing import (  # noqa: E402
 )
 
 from .. import sql_servers  # noqa: E402
-from ..conftest import Clock, Visitor, missing  # noqa: E402
+from ..conftest import Clock  # noqa: E402
+from .situations import (  # noqa: E402
+    fill,
+    is_not_ended,
+    reads_and_does_not_write,
+    remount,
+    under_load,
+    writes_again,
+)
 
 Server = sql_servers.Server
 asking = sql_servers.asking
-IS_LONG = os.environ.get("WSGISESSION_LONG") == "1"
-MINUTE = 61
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,10 @@ def mariadb() -> Iterator[Server]:
 def of_application(server: Server, port: int | None = None) -> str:
     """The url of a user without the rights of an administrator."""
     return server.url_at(port or server.port).replace("root@", "app@")
+
+
+def place_of(server: Server) -> str:
+    return f"127.0.0.1:{server.port}"
 
 
 @pytest.fixture
@@ -100,72 +109,6 @@ def locked_change(store: SQLAlchemyStore) -> None:
 
 # -- stores that read and do not write ---------------------------------------------------
 
-HANDLERS: dict[str, Callable[[Session], object]] = {
-    "/read": lambda session: session.get("n"),
-    "/write": lambda session: session.update(n=session.get("n", 0) + 1),
-    "/rotate": lambda session: session.rotate(),
-    "/logout": lambda session: session.logout(),
-}
-
-
-def reads_and_does_not_write(
-    store: SQLAlchemyStore, clock: Clock, close: Callable[[], object]
-) -> Visitor:
-    """A visitor with a session; then the store is closed to writers, and all is tried."""
-    options = Options(rotate_every="1h")
-    visitor = Visitor(SessionManager(store, options, clock=clock), HANDLERS)
-    visitor.post("/write")
-    clock.pass_by(4000)  # a rotation is due, and the idle clock is late
-    close()
-    for _ in range(20):
-        clock.pass_by(MINUTE)
-        for answer in (visitor.get("/read"), visitor.post("/read")):
-            assert (answer.status_int, answer.text) == (200, "1")
-            assert "Set-Cookie" not in answer.headers
-        for answer in (
-            visitor.post("/write", status=503),
-            visitor.get("/write", status=503),
-            visitor.post("/rotate", status=503),
-            visitor.post("/logout", status=503),
-        ):
-            assert int(answer.headers["Retry-After"]) > 0
-            assert "Set-Cookie" not in answer.headers
-    return visitor
-
-
-def writes_again(visitor: Visitor, store: SQLAlchemyStore, clock: Clock) -> None:
-    """After room is made the idle clock moves, and everything works."""
-    clock.pass_by(MINUTE)
-    visitor.get("/read")
-    (found,) = store.records()
-    assert found.accessed == clock.now
-    visitor.post("/write")
-    assert visitor.get("/read").text == "2"
-    visitor.post("/logout")
-    assert list(store.records()) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 512 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        missing("the right to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk: Path) -> None:
-    """Write until there is no room."""
-    with (
-        (disk / "filling").open("wb", buffering=0) as file,
-        suppress(OSError),
-    ):
-        while True:
-            file.write(bytes(4096))
-
 
 def open_files(folder: Path) -> int:
     """How many files of a folder this process holds open."""
@@ -182,7 +125,10 @@ def test_sqlite_on_a_full_disk(
 ) -> None:
     """Who only reads is served; no file stays open for a write that failed."""
     store = made(f"sqlite:///{small_disk}/sessions.db")
-    visitor = reads_and_does_not_write(store, clock, lambda: fill(small_disk))
+    visitor = reads_and_does_not_write(
+        store, clock, lambda: fill(small_disk), place=str(small_disk)
+    )
+    is_not_ended(visitor)
     assert open_files(small_disk) <= 4
     (small_disk / "filling").unlink()
     writes_again(visitor, store, clock)
@@ -203,17 +149,14 @@ def test_sqlite_that_is_opened_where_nothing_can_be_written(
         else:
             remount(small_disk, "ro")
 
-    visitor = reads_and_does_not_write(store, clock, close)
+    visitor = reads_and_does_not_write(store, clock, close, place=str(small_disk))
+    is_not_ended(visitor)
     if how == "full":
         (small_disk / "filling").unlink()
     else:
         store.close()
         remount(small_disk, "rw")
     writes_again(visitor, store, clock)
-
-
-def remount(disk: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
 def test_what_another_process_wrote_is_not_passed_over(
@@ -263,8 +206,9 @@ def test_postgresql_set_read_only(
 
         try:
             visitor = reads_and_does_not_write(
-                store, clock, lambda: set_read_only("on")
+                store, clock, lambda: set_read_only("on"), place=place_of(postgresql)
             )
+            is_not_ended(visitor)
         finally:
             ask("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
             set_read_only("off")
@@ -284,8 +228,12 @@ def test_mariadb_set_read_only(
     with asking(mariadb) as ask:
         try:
             visitor = reads_and_does_not_write(
-                store, clock, lambda: ask("SET GLOBAL read_only = 1")
+                store,
+                clock,
+                lambda: ask("SET GLOBAL read_only = 1"),
+                place=place_of(mariadb),
             )
+            is_not_ended(visitor)
         finally:
             ask("SET GLOBAL read_only = 0")
     writes_again(visitor, store, clock)
@@ -358,38 +306,6 @@ def demote_mariadb(primary: Server, follower: Server) -> None:
         ((position,),) = old("SELECT @@gtid_binlog_pos")
         assert new(f"SELECT MASTER_GTID_WAIT('{position}', 10)") == [(0,)]
         new("STOP SLAVE")
-
-
-def under_load(
-    managers: Sequence[SessionManager], disturb: Callable[[], None]
-) -> tuple[list[float], float]:
-    """When requests were refused, and when ``disturb`` was done; each write counts."""
-    done = threading.Event()
-
-    def work(number: int) -> list[float]:
-        visitor = Visitor(managers[number % len(managers)], HANDLERS)
-        visitor.post("/write", status=200)
-        counted, refused = 1, []
-        while not done.is_set():
-            method = visitor.post if counted % 2 else visitor.get
-            began = time.monotonic()
-            if method("/write", status="*").status_int == 200:
-                counted += 1
-            else:
-                refused.append(began)
-        assert visitor.get("/read").text == str(counted)
-        return refused
-
-    with ThreadPoolExecutor(4) as pool:
-        workers = [pool.submit(work, number) for number in range(4)]
-        try:
-            time.sleep(0.5)
-            disturb()
-            disturbed = time.monotonic()
-            time.sleep(20.0 if IS_LONG else 4.0)
-        finally:
-            done.set()
-        return [each for worker in workers for each in worker.result()], disturbed
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])

@@ -22,6 +22,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from ...errors import ConfigurationError
+from .failures import place_of_nodes, place_of_pool, place_of_url
 
 IDLE = 1.0
 """Seconds after which an idle connection is asked whether it is still open."""
@@ -110,8 +111,9 @@ class OneServer:
     and might decode what are arbitrary bytes.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, place: str) -> None:
         self._connections = connections
+        self.place = place
 
     def run(self, key: bytes, *parts: Any) -> Any:
         return run(self._connections, *parts)
@@ -140,8 +142,9 @@ class Cluster:
     It is connected at first use: an outage must not keep an application from starting.
     """
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    def __init__(self, connect: Callable[[], Any], place: str) -> None:
         self._connect = connect
+        self.place = place
         self._client: Any = None
 
     def run(self, key: bytes, *parts: Any) -> Any:
@@ -228,9 +231,11 @@ def _is_spoilt(connection: Any) -> bool:
 def of_client(client: Any) -> OneServer | Cluster:
     """The servers of a client of the caller's."""
     if isinstance(client, RedisCluster):
-        return Cluster(lambda: client)
+        nodes = client.nodes_manager.startup_nodes.values()
+        return Cluster(lambda: client, place_of_nodes(nodes))
     if isinstance(client, redis.Redis):
-        return OneServer(PooledConnections(client.connection_pool))
+        pool = client.connection_pool
+        return OneServer(PooledConnections(pool), place_of_pool(pool))
     raise ConfigurationError(
         f"client is a {type(client).__module__}.{type(client).__qualname__}; it must be "
         "a redis.Redis or a redis.cluster.RedisCluster, and not an asynchronous one"
@@ -285,10 +290,10 @@ def _servers(url: str, options: dict[str, Any]) -> OneServer | Cluster:
     if parts.scheme == "redis+sentinel":
         pool = _sentinels(parts, options)
         pool.connection_class(**pool.connection_kwargs)  # finds unknown options now
-        return OneServer(PooledConnections(pool))
+        return OneServer(PooledConnections(pool), place_of_url(parts))
     pool = _pool(url, parts, options)
     pool.connection_class(**pool.connection_kwargs)
-    return OneServer(KeptConnections(pool))
+    return OneServer(KeptConnections(pool), place_of_url(parts))
 
 
 def _pool(url: str, parts: SplitResult, options: dict[str, Any]) -> Any:
@@ -327,7 +332,9 @@ def _cluster(parts: SplitResult, options: dict[str, Any]) -> Cluster:
         raise ValueError("a cluster has no databases")
     nodes = [ClusterNode(*node) for node in _nodes(parts, 6379)]  # type: ignore[no-untyped-call]
     found = options | _parsed(_before(parts), dict(parse_qsl(parts.query)))
-    return Cluster(lambda: RedisCluster(startup_nodes=list(nodes), **found))
+    return Cluster(
+        lambda: RedisCluster(startup_nodes=list(nodes), **found), place_of_url(parts)
+    )
 
 
 def _nodes(parts: SplitResult, port: int) -> list[tuple[str, int]]:

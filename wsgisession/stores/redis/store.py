@@ -16,13 +16,13 @@ writes with it, and a failover then shows the record as it was just before them.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import random
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -42,20 +42,30 @@ from redis.exceptions import (
 )
 
 from ...errors import ConfigurationError, LockTimeout, StoreError, VersionConflict
-from ...record import Key, Record, Replaced
+from ...record import Key, Record
 from ...store import Capabilities
+from .failures import broken
+from .hashes import (
+    FIELDS,
+    digest,
+    life,
+    listed_until,
+    record_of,
+    texts,
+    to_bytes,
+    to_text,
+)
 from .servers import Command, of_client, of_url, run
 
 PAGE = 500
-"""Records that are asked for in one packet."""
+"""Ids that are asked for in one packet."""
+LOADED = 25
+"""Records that are: a few at once cost little more than many, and take little room."""
 POLL = 0.001
 """Seconds between two looks of the first in the queue."""
-FAR = 253_402_300_800
-"""The year 10000: a server refuses ends that are much further."""
 REFRESH = 60.0
 """Seconds after which the server is asked again whether it may evict."""
 
-FIELDS = ("version", "data", "meta", "accessed", "expires")
 SAVED, UNLISTED = 1, 2
 
 log = logging.getLogger("wsgisession")
@@ -131,6 +141,8 @@ class RedisStore:
         self._server = of_client(client) if url is None else of_url(url, socket_timeout)
         self._client = client  # whose end would cut the connections
         self._prefix = key_prefix.encode()
+        self._is_met = False
+        """Whether the server has answered, and was asked whether it evicts."""
         self._may_evict = False
         self._eviction_is_known_until = 0.0
 
@@ -140,15 +152,15 @@ class RedisStore:
         if not _ID.fullmatch(key.id):
             return None
         at = self._key(key.id)
-        return _record(
+        return record_of(
             key.id, self._ask(partial(self._server.run, at, "HMGET", at, *FIELDS))[0]
         )
 
     def save(self, record: Record, *, expect: int) -> None:
         at, lease = self._key(record.id), _token_of(record)
-        user = "" if record.user is None else _digest(record.user)[:32]
+        user = "" if record.user is None else digest(record.user)[:32]
         before = (at, expect, record.version, lease, user)
-        after = (_life(record), record.data, *_texts(record))
+        after = (life(record), record.data, *texts(record))
         lost = False
         if record.user is not None and expect == 0:
             (_, reply), lost = self._insert(record, before, after)
@@ -160,17 +172,17 @@ class RedisStore:
             lost = lost or lost_now
         if reply == SAVED:
             return
-        current = _record(record.id, reply)
+        current = record_of(record.id, reply)
         if lost and (current is None or current.version != expect):
             raise StoreError(
-                "Redis was lost during a save, and what it holds since may have been "
-                "made from what was saved"
+                f"Redis at {self._server.place} was lost during a save, and what it "
+                "holds since may have been made from what was saved"
             )
         raise VersionConflict(record.id, current)
 
     def touch(self, record: Record) -> bool:
         before = (self._key(record.id), record.version, _token_of(record))
-        after = (_life(record), repr(record.accessed), repr(record.expires))
+        after = (life(record), repr(record.accessed), repr(record.expires))
         reply = self._call(_TOUCH, *before, "", *after)[0]
         if reply == UNLISTED:
             reply = self._call(_TOUCH, *before, self._list(record), *after)[0]
@@ -179,10 +191,10 @@ class RedisStore:
     def delete(self, key: Key, *, user: str | None = None) -> bool:
         if not _ID.fullmatch(key.id):
             return False
-        arguments = () if user is None else (_bytes(user),)
+        arguments = () if user is None else (to_bytes(user),)
         reply, _ = self._call(_DELETE, self._key(key.id), *arguments)
         if isinstance(reply, bytes):
-            index = self._index(_text(reply))
+            index = self._index(to_text(reply))
             try:
                 self._ask(partial(self._server.run, index, "ZREM", index, key.id))
             except StoreError:
@@ -206,7 +218,7 @@ class RedisStore:
             )
             if isinstance(reply, list):
                 is_ours, values = reply
-                record = _record(key.id, values)
+                record = record_of(key.id, values)
                 if record is None or not is_ours:
                     return record
                 return record._replace(lease=_Lease(token))
@@ -241,14 +253,15 @@ class RedisStore:
         return 0
 
     def _load_page(self, ids: Sequence[str]) -> Iterator[Record]:
-        commands = []
-        for id in ids:
-            at = self._key(id)
-            commands.append(Command(at, ("HMGET", at, *FIELDS)))
-        found, _ = self._ask(partial(self._server.run_in_any_order, commands))
-        for id, values in zip(ids, found, strict=True):
-            if (record := _record(id, values)) is not None:
-                yield record
+        for start in range(0, len(ids), LOADED):
+            commands, some = [], ids[start : start + LOADED]
+            for id in some:
+                at = self._key(id)
+                commands.append(Command(at, ("HMGET", at, *FIELDS)))
+            found, _ = self._ask(partial(self._server.run_in_any_order, commands))
+            for id, values in zip(some, found, strict=True):
+                if (record := record_of(id, values)) is not None:
+                    yield record
 
     def _pages_of(self, user: str) -> Iterator[list[str]]:
         index = self._index(user)
@@ -295,6 +308,12 @@ class RedisStore:
             self._eviction_is_known_until = time.monotonic() + REFRESH
         return self._may_evict
 
+    def _meet(self) -> None:
+        """Ask at the first answer whether the server evicts, so that it is warned of."""
+        self._is_met = True
+        with suppress(StoreError):
+            self._evicts()
+
     def _memory(self, connections: Any) -> bytes:
         try:
             told, _ = self._ask(partial(run, connections, "INFO", "memory"))
@@ -314,8 +333,8 @@ class RedisStore:
         An entry that leads nowhere is harmless; a session that its user cannot end is
         not.
         """
-        listed = _listed(record)
-        entry = (self._index(str(record.user)), record.id, listed, _life(record))
+        listed = listed_until(record)
+        entry = (self._index(str(record.user)), record.id, listed, life(record))
         save = (*before, listed, *after)
         return self._ask(
             partial(
@@ -334,17 +353,17 @@ class RedisStore:
         For longer than the record lives now, so that not every save and touch has to come
         here.
         """
-        entry = (record.id, _listed(record), _life(record))
+        entry = (record.id, listed_until(record), life(record))
         reply, _ = self._call(_LIST, self._index(str(record.user)), *entry)
         return int(reply)
 
     # -- commands ----------------------------------------------------------------------
 
     def _key(self, id: str) -> bytes:
-        return self._prefix + _bytes(id)
+        return self._prefix + to_bytes(id)
 
     def _index(self, user: str) -> bytes:
-        return self._prefix + b"user:" + _digest(user).encode()
+        return self._prefix + b"user:" + digest(user).encode()
 
     def _call(self, script: _Script, key: bytes, *arguments: Any) -> tuple[Any, bool]:
         run = self._server.run
@@ -363,7 +382,10 @@ class RedisStore:
         """
         try:
             try:
-                return first(), False
+                answer = first()
+                if not self._is_met:
+                    self._meet()
+                return answer, False
             except NoScriptError:
                 lost = False
             except (BusyLoadingError, ClusterDownError, ReadOnlyError):
@@ -379,79 +401,12 @@ class RedisStore:
                 self._server.close_idle()
             return (again or first)(), lost
         except (RedisError, RedisClusterException, OSError) as error:
-            raise StoreError(f"Redis failed: {type(error).__name__}") from error
+            raise broken(error, self._server.place) from error
 
 
 class _Unknown(Exception):
     """The server does not tell whether it evicts."""
 
 
-# -- records and what Redis holds of them ----------------------------------------------
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _record(id: str, values: list[Any]) -> Record | None:
-    version, data, meta, accessed, expires = values[: len(FIELDS)]
-    if version is None:
-        return None
-    try:
-        known = json.loads(_text(meta))
-        return Record(
-            id=id,
-            version=int(version),
-            data=bytes(data),
-            created=float(known["created"]),
-            accessed=float(accessed),
-            expires=float(expires),
-            user=known.get("user"),
-            proof=known.get("proof", ""),
-            turned=known.get("turned", 0.0),
-            seen=known.get("seen"),
-            replaced=tuple([Replaced(*each) for each in known.get("replaced", ())]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        log.error("session %s is corrupt in Redis: left there, treated as absent", id)
-        return None
-
-
-def _texts(record: Record) -> tuple[bytes, str, str]:
-    """``meta``, ``accessed`` and ``expires``; what has no value is left out."""
-    meta: dict[str, Any] = {"created": record.created}
-    if record.user is not None:
-        meta["user"] = record.user
-    if record.proof:
-        meta["proof"] = record.proof
-    if record.turned:
-        meta["turned"] = record.turned
-    if record.seen is not None:
-        meta["seen"] = record.seen
-    if record.replaced:
-        meta["replaced"] = record.replaced
-    return _bytes(_encode(meta)), repr(record.accessed), repr(record.expires)
-
-
-def _life(record: Record) -> int:
-    """Milliseconds that a record still has, on the clock of the host that set its end."""
-    return max(int((min(record.expires, FAR) - time.time()) * 1000), 0)
-
-
-def _listed(record: Record) -> int:
-    """Until when an index lists a record at least, in milliseconds."""
-    return min(int(min(record.expires, FAR) * 1000) + _life(record), FAR * 1000)
-
-
 def _token_of(record: Record) -> str:
     return record.lease.token if isinstance(record.lease, _Lease) else ""
-
-
-def _digest(user: str) -> str:
-    return hashlib.sha256(_bytes(user)).hexdigest()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "surrogatepass")
