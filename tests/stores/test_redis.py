@@ -324,7 +324,7 @@ class TestCost:
     def test_several_records_are_one_packet(
         self, store: RedisStore, proxy: Proxy
     ) -> None:
-        """1,300 sessions of a user take far less than 1,300 round trips."""
+        """1,300 sessions of a user take no 1,300 round trips."""
         for number in range(1300):
             store.save(record(f"r{number}", user="ann"), expect=0)
         mine = RedisStore(proxy.url)
