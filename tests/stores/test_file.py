@@ -358,27 +358,23 @@ class TestRefusal:
         with pytest.raises(ConfigurationError, match="cannot be made"):
             FileStore(tmp_path / "file" / "below")
 
-    @pytest.mark.parametrize("mode", [0o701, 0o710, 0o740, 0o777])
-    def test_open_to_others(self, folder: Path, mode: int) -> None:
-        """A user who can read the folder can read every session."""
-        FileStore(folder)
-        folder.chmod(mode)
-        with pytest.raises(ConfigurationError, match="chmod 700") as caught:
-            FileStore(folder)
-        assert "fsGroup" not in str(caught.value)
-
-    @pytest.mark.parametrize("empty", [True, False])
-    def test_opened_to_its_group_at_every_mount(
-        self, folder: Path, empty: bool
+    @pytest.mark.parametrize("mode", [0o701, 0o710, 0o740, 0o777, 0o2770])
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_open_to_others(
+        self, folder: Path, mode: int, is_new: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """As Kubernetes' fsGroup does: chmod alone would not last, and it says so."""
-        if empty:
+        """It is ours to close, as after every mount by Kubernetes' fsGroup: and told."""
+        if is_new:
             folder.mkdir()
         else:
             FileStore(folder)
-        folder.chmod(0o2770)
-        with pytest.raises(ConfigurationError, match="fsGroupChangePolicy"):
-            FileStore(folder)
+        folder.chmod(mode)
+        FileStore(folder)
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o777 == 0o700
+        (said,) = caplog.messages
+        assert f"was open to other users (mode {mode:04o})" in said
+        FileStore(folder)
+        assert len(caplog.messages) == 1
 
     @pytest.mark.parametrize("mode", [0o755, 0o2775, 0o1777])
     def test_open_because_it_holds_other_things(
@@ -387,7 +383,7 @@ class TestRefusal:
         """Closing it would break what is in there, so nobody is told to."""
         (tmp_path / "site").mkdir()
         tmp_path.chmod(mode)
-        with pytest.raises(ConfigurationError, match="one below it") as caught:
+        with pytest.raises(ConfigurationError, match="new folder inside it") as caught:
             FileStore(tmp_path)
         assert "chmod" not in str(caught.value)
         assert [path.name for path in tmp_path.iterdir()] == ["site"]
@@ -396,7 +392,7 @@ class TestRefusal:
         """A sticky one is nobody's own, though it is empty."""
         folder.mkdir()
         folder.chmod(0o1777)
-        with pytest.raises(ConfigurationError, match="one below it") as caught:
+        with pytest.raises(ConfigurationError, match="new folder inside it") as caught:
             FileStore(folder)
         assert "chmod" not in str(caught.value)
 
@@ -416,6 +412,9 @@ class TestRefusal:
         os.chown(tmp_path, 12345, -1)
         with pytest.raises(ConfigurationError, match=r"belongs to the user .* 12345"):
             FileStore(tmp_path)
+        with pytest.raises(ConfigurationError, match="new folder inside it") as caught:
+            FileStore(tmp_path)
+        assert "chmod" not in str(caught.value)
 
     @pytest.mark.parametrize("path", ["", None, 3, "a\0b"])
     def test_no_path(self, path: Any) -> None:

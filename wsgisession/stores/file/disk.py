@@ -25,12 +25,6 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _FLAGS = getattr(os, "O_NOFOLLOW", 0)
 
 
-def broken(error: OSError) -> StoreError:
-    """What an error of the system is to the callers of a store."""
-    reason = error.strerror or type(error).__name__
-    return StoreError(f"the file store failed: {reason}")
-
-
 def open_file(path: str, flags: int) -> int:
     """A descriptor of our own file, never of what a link leads to."""
     return os.open(path, flags | _FLAGS, 0o600)
@@ -80,15 +74,22 @@ def is_stale(path: str) -> bool:
 class Disk:
     """Writes below one folder, and waits for the disk or does not.
 
+    :param folder: all that is written is below it.
     :param root: a folder that is always there; without it the disk is gone.
     :param durable: whether what was written or removed must survive a power cut.
     """
 
-    __slots__ = ("_durable", "_root")
+    __slots__ = ("_durable", "_folder", "_root")
 
-    def __init__(self, root: str, *, durable: bool) -> None:
+    def __init__(self, folder: str, root: str, *, durable: bool) -> None:
+        self._folder = folder
         self._root = root
         self._durable = durable
+
+    def broken(self, error: OSError) -> StoreError:
+        """What an error of the system is to the callers of a store."""
+        reason = error.strerror or type(error).__name__
+        return StoreError(f"the file store in {self._folder} failed: {reason}")
 
     def check(self) -> None:
         """FileNotFoundError if the disk is gone: that is an outage and no logout."""

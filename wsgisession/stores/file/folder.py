@@ -5,6 +5,7 @@ It knows owners, modes and mounts, and nothing of what is kept in the folder.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -13,6 +14,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from ...errors import ConfigurationError
+
+log = logging.getLogger("wsgisession")
 
 _SYSTEM = frozenset(
     "/bin /boot /dev /dev/shm /etc /home /lib /lib64 /media /mnt /opt /proc /root /run"
@@ -48,11 +51,31 @@ def claim(folder: str, ours: Collection[str]) -> None:
             f"data_dir={folder!r} cannot be made ({reason}); "
             "give a folder that this process may write to"
         ) from error
-    if fault := _fault(folder, found, ours):
+    if fault := _fault(found, folder, ours):
         raise ConfigurationError(f"data_dir={folder!r} {fault}")
+    if mode := stat.S_IMODE(found.st_mode) & 0o077:
+        _close(folder, found, mode)
 
 
-def _fault(folder: str, found: os.stat_result, ours: Collection[str]) -> str | None:
+def _close(folder: str, found: os.stat_result, mode: int) -> None:
+    """Take from others what a mount, or a umask, has given them: a session is a login."""
+    try:
+        os.chmod(folder, 0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"data_dir={folder!r} is open to other users (mode "
+            f"{stat.S_IMODE(found.st_mode):04o}) and cannot be closed "
+            f"({error.strerror}); give a folder that is ours alone"
+        ) from error
+    log.warning(
+        "data_dir=%r was open to other users (mode %04o); it was closed (0700)",
+        folder,
+        stat.S_IMODE(found.st_mode),
+    )
+
+
+def _fault(found: os.stat_result, folder: str, ours: Collection[str]) -> str | None:
+    """What speaks against a folder; that it is open does not, if it is ours to close."""
     if stat.S_ISLNK(found.st_mode):
         return "is a symbolic link; give the folder that it leads to"
     if not stat.S_ISDIR(found.st_mode):
@@ -60,21 +83,19 @@ def _fault(folder: str, found: os.stat_result, ours: Collection[str]) -> str | N
     if found.st_uid != os.geteuid():
         return (
             f"belongs to the user with number {found.st_uid}, but this process runs as "
-            f"{os.geteuid()}; give it a folder of its own, which may be one below"
+            f"{os.geteuid()}; give the name of a new folder inside it, such as "
+            f"{folder}/sessions"
         )
     mode = stat.S_IMODE(found.st_mode)
-    if not mode & 0o077:
-        return None
-    fault = f"is open to other users (mode {mode:04o}); "
     # A folder that holds anything else is in use, and closing it would break that use.
-    if mode & stat.S_ISVTX or not set(os.listdir(folder)).issubset(ours):
-        return fault + "give a folder for the sessions alone, which may be one below it"
-    if mode & stat.S_ISGID:
-        return fault + (
-            "close it with chmod 700; if fsGroup of Kubernetes opens it at every mount, "
-            "give a folder below the volume and set fsGroupChangePolicy: OnRootMismatch"
+    if mode & 0o077 and (
+        mode & stat.S_ISVTX or not set(os.listdir(folder)).issubset(ours)
+    ):
+        return (
+            f"is open to other users (mode {mode:04o}) and not for the sessions alone; "
+            f"give the name of a new folder inside it, such as {folder}/sessions"
         )
-    return fault + "close it with chmod 700"
+    return None
 
 
 def warn_if_remote(folder: str) -> None:

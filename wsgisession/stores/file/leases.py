@@ -19,6 +19,7 @@ a file that is there and unlocked tells of a death.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -28,9 +29,15 @@ from typing import NamedTuple
 
 from filelock import FileLock, lock_descriptor, unlock_descriptor
 
-from .disk import Disk, broken, is_stale, open_file, overwrite, read, read_file
+from .disk import Disk, is_stale, open_file, overwrite, read, read_file
 
 STRIPES = 256
+
+PATIENCE = 5.0
+"""Seconds to wait for a stripe.  It is held for microseconds, unless its process was
+stopped within."""
+HASTE = 0.5
+"""The same for what another request can do as well."""
 
 _LOOK = 0.05
 """Seconds between two looks whether a holder still lives."""
@@ -57,17 +64,28 @@ class Stripe:
     """A lock file while it is locked, and from it the lease of one session.
 
     A change of the lease is written at the end.  An ``OSError`` within is raised as
-    ``StoreError``.
+    ``StoreError``; so is a stripe that another process holds for too long.
     """
 
-    __slots__ = ("_disk", "_fd", "_found", "_id", "_leases", "_path", "_size", "lease")
+    __slots__ = (
+        "_disk",
+        "_fd",
+        "_found",
+        "_id",
+        "_leases",
+        "_path",
+        "_patience",
+        "_size",
+        "lease",
+    )
 
     lease: Lease
 
-    def __init__(self, path: str, id: str, disk: Disk) -> None:
+    def __init__(self, path: str, id: str, disk: Disk, patience: float) -> None:
         self._path = path
         self._id = id
         self._disk = disk
+        self._patience = patience
 
     def __enter__(self) -> Stripe:
         try:
@@ -80,7 +98,7 @@ class Stripe:
                 self._unlock()
                 raise
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
         return self
 
     def __exit__(
@@ -96,9 +114,9 @@ class Stripe:
             finally:
                 self._unlock()
         except OSError as failed:
-            raise broken(failed) from failed
+            raise self._disk.broken(failed) from failed
         if isinstance(error, OSError):
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
 
     def end(self, token: object) -> bool:
         """End the lease if ``token`` is its own, and tell whether it was."""
@@ -117,8 +135,7 @@ class Stripe:
         while True:
             fd = self._disk.create(self._path, os.O_RDWR)
             try:
-                # It polls; a flock that waits in C would stop all greenlets of a hub.
-                lock_descriptor(fd, poll_interval=0.001)
+                self._wait_for(fd)
                 found = os.fstat(fd)
                 if found.st_nlink:
                     if found.st_mtime < time.time() - _REFRESH:
@@ -128,6 +145,19 @@ class Stripe:
                 os.close(fd)
                 raise
             os.close(fd)  # swept since it was opened: a file of that name is another
+
+    def _wait_for(self, fd: int) -> None:
+        """Lock a file; a flock that waits in C would stop all greenlets of a hub."""
+        if lock_descriptor(fd, blocking=False):
+            return
+        end = time.monotonic() + self._patience
+        while not lock_descriptor(fd, blocking=False):
+            if time.monotonic() >= end:
+                raise TimeoutError(
+                    errno.ETIMEDOUT,
+                    f"a process holds {self._path} and does not go on; was it stopped?",
+                )
+            time.sleep(0.001)
 
     def _unlock(self) -> None:
         try:  # closing would not do: a child forked within has a duplicate
@@ -181,9 +211,13 @@ class Leases:
         for name in stripes.difference(os.listdir(self._locks)):
             os.close(self._disk.create(f"{self._locks}/{name}", os.O_RDWR))
 
-    def stripe(self, id: str) -> Stripe:
-        """The stripe of an id, to be used with ``with``."""
-        return Stripe(self._path(id), id, self._disk)
+    def stripe(self, id: str, patience: float | None = None) -> Stripe:
+        """The stripe of an id, to be used with ``with``.
+
+        :param patience: seconds; None: ``PATIENCE``.
+        """
+        patience = PATIENCE if patience is None else patience
+        return Stripe(self._path(id), id, self._disk, patience)
 
     def is_free(self, lease: Lease) -> bool:
         """Whether a lease shuts nobody out: none, run out, or of a dead holder."""

@@ -22,9 +22,9 @@ from ...errors import ConfigurationError, LockTimeout, StoreError, VersionConfli
 from ...record import Key, Record
 from ...store import Capabilities
 from . import folder as folders
-from .disk import DRAFT, Disk, broken, is_stale, read_file, read_start
+from .disk import DRAFT, Disk, is_stale, read_file, read_start
 from .format import ID, decode, encode, expiry
-from .leases import Lease, Leases, Stripe
+from .leases import HASTE, Lease, Leases, Stripe
 from .users import Users
 
 SHARDS = 256
@@ -72,7 +72,7 @@ class FileStore:
         folders.claim(folder, _FOLDERS)
         folders.warn_if_remote(folder)
         self._records = f"{folder}/records"
-        self._disk = Disk(self._records, durable=durability == "fsync")
+        self._disk = Disk(folder, self._records, durable=durability == "fsync")
         self._users = Users(f"{folder}/users", self._disk)
         self._leases = Leases(folder, self._disk)
         self._swept = ""  # the name at which the last sweep stopped
@@ -89,7 +89,7 @@ class FileStore:
         try:
             return _live(self._stored(key.id))
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
 
     def save(self, record: Record, *, expect: int) -> None:
         if not ID.fullmatch(record.id):
@@ -116,7 +116,8 @@ class FileStore:
     def touch(self, record: Record) -> bool:
         if not ID.fullmatch(record.id):
             return False
-        with self._leases.stripe(record.id) as stripe:
+        # A reader does not wait for what another request can do as well.
+        with self._leases.stripe(record.id, HASTE) as stripe:
             stripe.end(record.lease)
             current = _live(self._stored(record.id))
             if current is None or current.version != record.version:
@@ -142,12 +143,24 @@ class FileStore:
     def lock(
         self, key: Key, *, wait: float, lease: float, waiters: int
     ) -> Record | None:
-        id, ticket, queued, began = key.id, token_hex(8), False, time.monotonic()
-        if not ID.fullmatch(id):
+        if not ID.fullmatch(key.id):
             return None
-        gives_up = time.time() + wait
+        began = time.monotonic()
+        try:
+            return self._lease(key, wait, lease, waiters, began)
+        except StoreError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise LockTimeout(key.id, time.monotonic() - began) from error
+            raise
+
+    def _lease(
+        self, key: Key, wait: float, lease: float, waiters: int, began: float
+    ) -> Record | None:
+        id, ticket, queued = key.id, token_hex(8), False
+        gives_up, end = time.time() + wait, began + wait
         while True:
-            with self._leases.stripe(id) as stripe:
+            patience = max(end - time.monotonic(), HASTE)
+            with self._leases.stripe(id, patience) as stripe:
                 held = stripe.lease
                 held.waiters.pop(ticket, None)
                 current = _live(self._stored(id))
@@ -167,9 +180,9 @@ class FileStore:
                 held.waiters[ticket] = gives_up
                 queued = True
             try:
-                self._leases.watch(id, held, began + wait)
+                self._leases.watch(id, held, end)
             except OSError as error:
-                raise broken(error) from error
+                raise self._disk.broken(error) from error
 
     def unlock(self, record: Record) -> None:
         if record.lease is not None and ID.fullmatch(record.id):
@@ -203,7 +216,7 @@ class FileStore:
         try:
             self._leases.sweep()
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
         return swept
 
     # -- one record --------------------------------------------------------------------
@@ -229,7 +242,7 @@ class FileStore:
         try:
             return self._disk.insert(self._path(record.id), encode(record))
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
 
     # -- one record, by who has its stripe ---------------------------------------------
 
@@ -276,11 +289,11 @@ class FileStore:
         except FileNotFoundError:
             pass  # a job that sweeps empty folders took it, or the disk is gone
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
         try:
             self._disk.check()
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
         return []
 
     def _ids(self) -> Iterator[str]:
@@ -291,7 +304,7 @@ class FileStore:
         try:
             return self._users.ids(user)
         except OSError as error:
-            raise broken(error) from error
+            raise self._disk.broken(error) from error
 
     # -- sweeping ----------------------------------------------------------------------
 
