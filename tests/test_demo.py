@@ -48,6 +48,8 @@ def started(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
         cwd=PACKAGE,
         env={**os.environ, **environment},
+        # A job in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
