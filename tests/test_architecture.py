@@ -22,7 +22,8 @@ ROOT = Path(wsgisession.__file__).parent
 FLOORS = {
     1: "errors record crypto crypto.secret",
     2: "store serializers settings options crypto.*",
-    3: "core core.* stores stores.* testing testing.* http http.cookies http.caching",
+    3: "core core.* stores stores.* testing testing.* http http.cookies http.caching"
+    " http.notices",
     4: "session",
     5: "manager",
     6: "http.exchange",

@@ -234,6 +234,7 @@ def test_of_two_live_sessions_none_is_used_and_neither_stays(
     assert [line.split("; ")[1] for line in healed] == [
         "Domain=www.example.com",
         "Domain=example.com",
+        "Max-Age=0",  # of the page's own path
     ]
     assert all("Max-Age=0" in line for line in healed)
     assert "Domain" not in last

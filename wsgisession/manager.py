@@ -20,6 +20,7 @@ from .core.transaction import Transaction
 from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
 from .errors import ConfigurationError, LockTimeout
 from .http.cookies import Cookies
+from .http.notices import Notices
 from .options import Options, flatten, refuse_unknown
 from .record import Key
 from .session import Session
@@ -38,9 +39,6 @@ log = logging.getLogger("wsgisession")
 SWEEP = 1000
 """Records that are forgotten in one step of a clean-up."""
 
-TOLD = 1000
-"""Paths of which is remembered that they were logged."""
-
 
 class SessionManager:
     """Opens the sessions of one store.
@@ -49,7 +47,8 @@ class SessionManager:
     :param options: see ``Options``.
     :param clock: seconds since the epoch, for tests; None: the system's.
 
-    ``repository``, ``tokens`` and ``cookies`` are for the code that answers requests.
+    ``repository``, ``tokens``, ``cookies`` and ``notices`` are for the code that answers
+    requests.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class SessionManager:
             fills=can.fills,
             outages=Outages(),
         )
-        self._told: set[tuple[str, str]] = set()
+        self.notices = Notices(options, is_alone=can.one_process)
 
     @classmethod
     def from_config(
@@ -139,8 +138,11 @@ class SessionManager:
         for value in values:
             if (key := self.tokens.recognise(value)) is not None:
                 keys.append(key)
-        if len(keys) < len(values):
-            log.debug("cookie refused: malformed, or signed by no secret of ours")
+            elif self.tokens.is_signed_elsewhere(value):
+                log.debug("cookie refused: bad signature")
+                self.notices.of_other_secret()
+            else:
+                log.debug("cookie refused: malformed")
         return keys
 
     def token_of(self, session: Session) -> str | None:
@@ -244,7 +246,7 @@ class SessionManager:
             "that needs a store on the server with records() and delete_expired()"
         )
 
-    # -- what is logged, and how often -------------------------------------------------
+    # -- what is logged ----------------------------------------------------------------
 
     def tell_of_failure(self, error: Exception) -> None:
         """Log that a request was refused because its session could not be had or kept.
@@ -256,31 +258,6 @@ class SessionManager:
             log.warning("%s; answering 503", error)
         else:
             self.repository.failed(error, "answering 503")
-
-    def tell_of_replay(self, path: str, keys: Sequence[str]) -> None:
-        """Log that a view ran twice; a warning at the first time for a path."""
-        level = logging.WARNING if self._is_first("replay", path) else logging.DEBUG
-        log.log(level, "this view ran twice: %r, because %s changed", path, keys)
-
-    def warn_of_foreign_post(self, path: str) -> None:
-        """Log once for a path that a post from another site began no session."""
-        if self._is_first("foreign", path):
-            log.warning(
-                "a post from another site to %r came without a session cookie; what it "
-                "wrote into its session was not kept, because a new cookie would take "
-                "the place of the one that the browser did not send "
-                "(cross_site_posts=True keeps it)",
-                path,
-            )
-
-    def _is_first(self, subject: str, path: str) -> bool:
-        """Whether a path is met for the first time; of very many, some again."""
-        if (subject, path) in self._told:
-            return False
-        if len(self._told) >= TOLD:  # paths are the clients' choice
-            self._told.clear()
-        self._told.add((subject, path))
-        return True
 
 
 def access_of(session: Session) -> Access:

@@ -78,7 +78,8 @@ class SessionMiddleware:
         if environ.get(MANAGER_KEY) is self.manager and self._is_inside(environ):
             return self.app(environ, start_response)
         # A second run has to begin with what the first one was given.
-        may_replay = "HTTP_COOKIE" in environ and environ["REQUEST_METHOD"] in SAFE
+        method = environ.get("REQUEST_METHOD", "GET")
+        may_replay = "HTTP_COOKIE" in environ and method in SAFE
         before = environ.copy() if may_replay else None
         return self._run(environ, start_response, before)
 
@@ -110,7 +111,7 @@ class SessionMiddleware:
         environ.clear()
         environ.update(before)
         environ[REPLAY_KEY] = True
-        self.manager.tell_of_replay(environ.get("PATH_INFO", ""), keys)
+        self.manager.notices.of_replay(environ.get("PATH_INFO", ""), keys)
         call_hook("on_replay", self.manager.options.on_replay, environ, keys)
         return self._run(environ, start_response, None)
 

@@ -42,6 +42,8 @@ class Capabilities:
     """It is a ``TokenStore``, whose tokens have at most so many octets."""
     encrypts: bool = False
     """What it writes can be read by nobody else."""
+    one_process: bool = False
+    """Its records are in this process alone, and gone with it."""
     fills: bool = False
     """Its ``save`` is to be given ``Record.values`` of a session, encrypted or not."""
 

@@ -963,7 +963,8 @@ class TestPitfallSeveralSpellings:
         """An answer that heals and sets must not depend on the order in the browser."""
         for domain in (None, "example.com", ".example.com", "EXAMPLE.com"):
             healer = Cookies(Options(cookie_domain=domain))
-            said = [parsed(line)[2].get("domain") for line in healer.heal(self.HOST)]
+            _, *lines = healer.heal(self.HOST)  # the first is for the other jar
+            said = [parsed(line)[2].get("domain") for line in lines]
             own = domain.lstrip(".").lower() if domain else None
             assert own not in said
             assert set(said) | {own} == {None, "app.example.com", "example.com"}
@@ -986,20 +987,57 @@ class TestPitfallSeveralSpellings:
     )
     def test_hosts(self, host: str, domains: list[str]) -> None:
         """Only what is a host name is written into a line."""
-        lines = Cookies(Options()).heal({**HTTPS, "HTTP_HOST": host})
+        _, *lines = Cookies(Options()).heal({**HTTPS, "HTTP_HOST": host})
         assert [parsed(line)[2]["domain"] for line in lines] == domains
 
     def test_a_host_with_many_labels_has_few_lines(self) -> None:
         """An answer's headers stay small: the shortest parents are the likely ones."""
         host = ".".join("abcdefghij") + ".example.com"
-        lines = Cookies(Options()).heal({**HTTPS, "HTTP_HOST": host})
+        _, *lines = Cookies(Options()).heal({**HTTPS, "HTTP_HOST": host})
         said = [parsed(line)[2]["domain"] for line in lines]
         assert said == [host, "i.j.example.com", "j.example.com", "example.com"]
 
     def test_a_host_cookie_has_no_other_spelling(self) -> None:
-        """Browsers take ``__Host-`` without a domain only."""
+        """Browsers take ``__Host-`` without a domain only; there are two jars for it."""
         options = Options(cookie_name="__Host-sid", cookie_secure=True)
-        assert Cookies(options).heal(self.HOST) == []
+        environ = {**self.HOST, "PATH_INFO": "/shop/cart"}
+        (line,) = Cookies(options).heal(environ)
+        assert "Partitioned" in line
+        options = Options(
+            cookie_name="__Host-sid", cookie_secure=True, cookie_partitioned=True
+        )
+        (line,) = Cookies(options).heal(environ)
+        assert "Partitioned" not in line
+
+    @pytest.mark.parametrize(
+        ("script", "path", "paths"),
+        [
+            ("", "/", ["/"]),
+            ("", "", ["/"]),
+            ("/shop", "/cart", ["/", "/shop", "/shop/cart"]),
+            ("", "/a/b/c/d/e", ["/", "/a", "/a/b", "/a/b/c"]),
+            ("", "/a;b/c", ["/"]),
+            ("", "/a/../\r\nX: 1", ["/", "/a", "/a/.."]),
+            (None, None, ["/"]),
+        ],
+        ids=ascii,
+    )
+    def test_paths(self, script: Any, path: Any, paths: list[str]) -> None:
+        """Only what a path may consist of is written into a line, and a few of them."""
+        environ = {"wsgi.url_scheme": "http", "SCRIPT_NAME": script, "PATH_INFO": path}
+        lines = Cookies(Options(cookie_path="/other")).heal(environ)
+        assert [parsed(line)[2]["path"] for line in lines] == paths
+
+    @pytest.mark.parametrize("before", ["/shop", "/shop/cart", "/"])
+    @pytest.mark.parametrize("after", ["/", "/shop"])
+    def test_a_path_that_was_changed(self, before: str, after: str) -> None:
+        """Healed and set, the client sends one cookie."""
+        jar = Jar()
+        jar.take(Cookies(Options(cookie_path=before)).set(HTTPS, "old", max_age=9))
+        healer = Cookies(Options(cookie_path=after))
+        environ = {**HTTPS, "PATH_INFO": "/shop/cart", "HTTP_COOKIE": jar.header()}
+        jar.take([*healer.heal(environ), *healer.set(environ, "new", max_age=9)])
+        assert jar.header() == f"{Options().cookie_name}=new"
 
 
 # -- a value over several cookies --------------------------------------------------------

@@ -6,6 +6,7 @@ session.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -52,6 +53,8 @@ class Found(NamedTuple):
     """The one that leads to it."""
     rivals: Sequence[Key] = ()
     """Several live sessions that were presented at once, of which none is used."""
+    waited: float = 0.0
+    """Seconds until the lock was had."""
 
 
 def look(repository: Repository, plan: Plan) -> Found:
@@ -60,14 +63,14 @@ def look(repository: Repository, plan: Plan) -> Found:
         key = plan.keys[0]
         if plan.locks:
             return _locked(repository, key, plan)
-        return made(Found, (repository.find(key), key, ()))
+        return made(Found, (repository.find(key), key, (), 0.0))
     best: dict[str, tuple[Stored, Key]] = {}
     for key in plan.keys[-LOOKED_AT:]:
         stored = repository.find(key)
         if stored is None:
             continue
         before = best.get(stored.record.id)
-        if before is None or before[0].standing < stored.standing:
+        if before is None or _rank(before[0]) <= _rank(stored):
             best[stored.record.id] = stored, key
     live = [each for each in best.values() if is_good(each[0])]
     if len(live) > 1:
@@ -78,9 +81,18 @@ def look(repository: Repository, plan: Plan) -> Found:
     return Found()
 
 
+def _rank(stored: Stored) -> tuple[int, float, float]:
+    """Of two cookies of one session the newer counts, where both are good: they differ
+    in what they hold, if the session is in the cookie.
+    """
+    return stored.standing, stored.record.turned, stored.record.accessed
+
+
 def _locked(repository: Repository, key: Key, plan: Plan) -> Found:
+    began = time.monotonic()
     try:
-        return made(Found, (repository.take(key, plan.wait), key, ()))
+        stored = repository.take(key, plan.wait)
+        return made(Found, (stored, key, (), time.monotonic() - began))
     except StoreError as error:
         # A store that cannot write still serves requests that only read.
         found = Found(repository.find(key), key)

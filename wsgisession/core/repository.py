@@ -68,7 +68,10 @@ class Repository:
         its values must not be read.
         """
         record = self.store.load(key)
-        return None if record is None else self._judged(record, key)
+        if record is None:
+            _tell_of_unknown(key)
+            return None
+        return self._judged(record, key)
 
     def take(self, key: Key, wait: float | None = None) -> Stored | None:
         """The same with the lock, which only those are given who may use the session."""
@@ -82,6 +85,7 @@ class Repository:
             waiters=options.lock_waiters,
         )
         if record is None:
+            _tell_of_unknown(key)
             return None
         stored = self._judged(record, key)
         if record.lease is not None and (stored is None or not is_good(stored)):
@@ -100,6 +104,8 @@ class Repository:
         if standing < Standing.ENDED:
             self._refused(record, standing)
             return None
+        if standing is Standing.ENDED:
+            log.debug("cookie of session %s refused: ended", record.id)
         return self.opened(record, standing, now)
 
     def opened(self, record: Record, standing: Standing, now: float) -> Stored | None:
@@ -206,6 +212,12 @@ class Repository:
             size = limit + error.size - room
             raise SessionTooLarge(size, limit, biggest) from None
         return record._replace(token=token)
+
+
+def _tell_of_unknown(key: Key) -> None:
+    """Log that a token leads nowhere."""
+    if key.proof is not None:
+        log.debug("cookie of session %s refused: unknown", key.id or "in a cookie")
 
 
 def is_good(stored: Stored) -> bool:

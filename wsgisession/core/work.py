@@ -52,6 +52,7 @@ class Work:
         "rivals",
         "state",
         "stored",
+        "waited",
     )
 
     def __init__(self, repository: Repository, plan: Plan, found: Found) -> None:
@@ -67,7 +68,9 @@ class Work:
         self.has_logged_in = False
         self.rivals = found.rivals
         """Several live sessions that the client presented at once; none is used."""
-        self.presented_several = bool(found.rivals)
+        self.presented_several = len(plan.keys) > 1
+        self.waited = found.waited
+        """Seconds for which the lock was waited for, until something is written."""
         self._runs_once = False
         """Whether the request must not be run again, whatever the plan says."""
         self._id: str | None = None
@@ -367,6 +370,7 @@ class Work:
             self._key, self._is_client = None, False
         self.stored, self.meta, self.state = new, new.meta, State.STORED
         self._is_forced, self._runs_once = False, True
+        self.waited = 0.0
         self.copy.settle(new.record.data)
 
     # -- what the client is told -------------------------------------------------------

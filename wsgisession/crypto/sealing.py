@@ -38,6 +38,10 @@ class Signed:
             key_ring(secret), f"wsgisession.signed.A.{purpose}"
         )
 
+    def has_form(self, text: str) -> bool:
+        """Whether a text looks like a sealed one, whatever secret sealed it."""
+        return _SIGNED.fullmatch(text) is not None
+
     def seal(self, content: bytes) -> str:
         return self._signatures.sign(f"A{to_text(content)}")
 
@@ -115,6 +119,11 @@ class EncryptedText:
 
     def __init__(self, secret: Sequence[bytes], purpose: str) -> None:
         self._encrypted = Encrypted(secret, purpose)
+
+    def has_form(self, text: str) -> bool:
+        """Whether a text looks like a sealed one, whatever secret sealed it."""
+        octets = from_text(text[1:]) if text.startswith("B") else None
+        return octets is not None and octets[:1] == Encrypted.VERSION
 
     def seal(self, content: bytes) -> str:
         return f"B{to_text(self._encrypted.seal(content))}"

@@ -15,6 +15,13 @@ from ..errors import ConfigurationError
 SHORTEST = 32
 """Octets: 256 bits, if they are random."""
 
+OTHER_KEY = (
+    "a session's cookie was signed by a secret that this process does not have: if it is "
+    "no forgery, the workers have different secrets, or the secret was changed; keep the "
+    "old one as the second of the option secret until its cookies have expired"
+)
+"""What to log where that is seen: users are logged out by it, and nothing fails."""
+
 # Parts of words that only people write; too long to turn up in random text.
 _WORDS = re.compile(
     r"change[-_ ]?(me|this|it|in)|replace[-_ ]?me|placeholder|insecure|example|"

@@ -66,6 +66,9 @@ class Tokens(Protocol):
     def recognise(self, value: str) -> Key | None:
         """The key for what a client sent; None for what was never issued here."""
 
+    def is_signed_elsewhere(self, value: str) -> bool:
+        """Whether a value that is not recognised has the form of one that is."""
+
     def issue(self, token: str) -> str:
         """What the client is to hold for the text of a token."""
 
@@ -75,6 +78,9 @@ class PlainTokens:
 
     def recognise(self, value: str) -> Key | None:
         return _key(value) if _FORM.fullmatch(value) else None
+
+    def is_signed_elsewhere(self, value: str) -> bool:
+        return False
 
     def issue(self, token: str) -> str:
         return token
@@ -96,6 +102,9 @@ class SignedTokens:
             return None
         return _key(form[1])
 
+    def is_signed_elsewhere(self, value: str) -> bool:
+        return _SIGNED.fullmatch(value) is not None
+
     def issue(self, token: str) -> str:
         return self._signatures.sign(token)
 
@@ -113,6 +122,9 @@ class OpaqueTokens:
         if 0 < len(value) <= self._longest and value.isascii():
             return Key("", hashlib.sha256(value.encode()).hexdigest(), value)
         return None
+
+    def is_signed_elsewhere(self, value: str) -> bool:
+        return False  # the store tells
 
     def issue(self, token: str) -> str:
         return token

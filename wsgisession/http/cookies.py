@@ -53,6 +53,8 @@ _MARKS_OCTETS = 10
 _maybe_domain = maybe(cookie_domain)
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _MAX_DOMAINS = 4
+_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
+_MAX_PATHS = 3
 
 _EPOCH = "Thu, 01-Jan-1970 00:00:00 GMT"
 
@@ -183,21 +185,23 @@ class Cookies:
     def heal(self, environ: Environ) -> list[str]:
         """The ``Set-Cookie`` values that take away other cookies of the same name.
 
-        Those without ``Domain`` and with every one that the host of the request can have;
-        the cookie as these options spell it is not among them.  For a client that sends
-        several of which none can be preferred, before it is given a new one.
+        Those with another domain or path that the request can have brought, and with the
+        other kind of jar: a site's settings may have been changed since they were set.
+        The cookie as these options spell it is not among them.
         """
         secure, domain, path = self._place(environ)
-        if self._name.lower().startswith("__host-"):
-            return []  # browsers take it in one spelling only
         own = domain.lstrip(".").lower() if domain else None
-        lines = []
-        for other in (None, *_domains(environ)):
-            if other != own:
-                place = secure, other, path
-                lines.append(self._line(self._name, *place).expired)
-                lines += self._gone(environ, self._names[1:], place)
-        return lines
+        places: list[tuple[str | None, str | None]] = []
+        if not self._name.lower().startswith("__host-"):  # it has one place only
+            places += [(each, path) for each in (None, *_domains(environ))]
+            places += [(None, each) for each in _paths(environ)]
+            places += [(own, each) for each in _paths(environ)]
+        others = dict.fromkeys(each for each in places if each != (own, path))
+        lines = [_in_other_jar(self._line(self._name, secure, domain, path).expired)]
+        for other in others:
+            lines.append(self._line(self._name, secure, *other).expired)
+            lines += self._gone(environ, self._names[1:], (secure, *other))
+        return lines if secure else lines[1:]
 
     def _place(self, environ: Environ) -> tuple[bool, str | None, str | None]:
         """Secure, Domain and Path of the cookie in this request."""
@@ -356,3 +360,20 @@ def _domains(environ: Environ) -> list[str]:
         return [host]
     parents = [".".join(labels[n:]) for n in range(1, len(labels) - 1)]
     return [host, *parents[1 - _MAX_DOMAINS :]]
+
+
+def _paths(environ: Environ) -> list[str]:
+    """Paths of cookies that come with a request, the shortest first; a few are enough."""
+    whole = f"{environ.get('SCRIPT_NAME') or ''}{environ.get('PATH_INFO') or ''}"
+    paths = ["/"]
+    for segment in whole.split("/")[1 : 1 + _MAX_PATHS]:
+        if not _SEGMENT.fullmatch(segment):
+            break
+        paths.append(f"{paths[-1].rstrip('/')}/{segment}")
+    return paths
+
+
+def _in_other_jar(line: str) -> str:
+    """The line for cookies that are partitioned, or the other way round (CHIPS)."""
+    flag = "; Partitioned"
+    return line.removesuffix(flag) if line.endswith(flag) else line + flag

@@ -21,6 +21,7 @@ from ..errors import LockTimeout, StoreError
 from ..record import made
 from ..session import Session
 from . import caching
+from .notices import WAITED
 
 if TYPE_CHECKING:
     from ..manager import SessionManager
@@ -30,8 +31,10 @@ log = logging.getLogger("wsgisession")
 Environ: TypeAlias = dict[str, Any]
 Headers: TypeAlias = list[tuple[str, str]]
 
-SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
-"""Methods that change nothing by their meaning (RFC 9110 9.2.1)."""
+_SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+SAFE = frozenset((*_SAFE, *(method.lower() for method in _SAFE)))
+"""Methods that change nothing by their meaning (RFC 9110 9.2.1), as careless clients
+spell them too."""
 
 REPLAY_KEY = "wsgisession.replay"
 """True in the environ of a second run."""
@@ -90,8 +93,9 @@ class Exchange:
     def _plan(self) -> Plan:
         environ, manager = self._environ, self._manager
         values = manager.cookies.values(environ.get("HTTP_COOKIE"))
-        is_safe = environ["REQUEST_METHOD"] in SAFE
+        is_safe = environ.get("REQUEST_METHOD", "GET") in SAFE
         is_second = environ.get(REPLAY_KEY) is True
+        manager.notices.of_request(environ, has_cookie=bool(values))
         facts = (
             manager.recognised(values) if values else (),
             is_second or self._locks(is_safe),
@@ -183,8 +187,12 @@ class Exchange:
             is_used = self._access.failure is not None
             return caching.vary_on_cookie(headers) if is_used else headers
         work, cookies = transaction.work, self._manager.cookies
+        notices = self._manager.notices
+        notices.of_headers(headers)
+        if work.waited > WAITED:
+            notices.of_idle_wait(self._environ.get("PATH_INFO", ""), work.waited)
         if not work.plan.may_begin and work.is_kept_back:
-            self._manager.warn_of_foreign_post(self._environ.get("PATH_INFO", ""))
+            notices.of_foreign_post(self._environ.get("PATH_INFO", ""))
         cookie, environ = work.cookie(), self._environ
         if cookie is Cookie.KEEP:
             return caching.vary_on_cookie(headers)
@@ -198,6 +206,7 @@ class Exchange:
             max_age = work.meta.max_age(options, now)
             value = self._manager.tokens.issue(token)
             lines += cookies.set(environ, value, max_age=max_age)
+            notices.of_cookie_set(environ)
         headers = caching.keep_private(caching.vary_on_cookie(headers))
         return [*headers, *(("Set-Cookie", line) for line in lines)]
 

@@ -71,7 +71,7 @@ class MemoryStore:
     The lock of a session is given in the order in which the requests asked for it.
     """
 
-    capabilities = Capabilities(locks=True, lists=True)
+    capabilities = Capabilities(locks=True, lists=True, one_process=True)
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

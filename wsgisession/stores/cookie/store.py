@@ -20,6 +20,7 @@ from ...crypto.sealing import (
     expanded,
     uncompressed,
 )
+from ...crypto.secret import OTHER_KEY
 from ...errors import ConfigurationError, SessionTooLarge, VersionConflict
 from ...record import Key, Record, Replaced
 from ...store import Capabilities, Store
@@ -96,6 +97,7 @@ class CookieStore:
         self._absolute_timeout = absolute_timeout
         self._max_size = max_size
         self._has_warned = False
+        self._has_met_other_secret = False
         self._revocations: Revocations | None = None
         if revocation is not None:
             self._revocations = Revocations(
@@ -223,6 +225,7 @@ class CookieStore:
         """What is in a token; None for whatever we would not issue, or not now."""
         content = self._seal.open(token) if len(token) <= self._octets else None
         if content is None or len(content) < _HEADER.size:
+            self._tell_of_secret(token)
             return None
         id, version, created, accessed, expires, turned, issued, *tags, length = (
             _HEADER.unpack_from(content)
@@ -251,6 +254,11 @@ class CookieStore:
             turned=turned,
         )
         return record, Origin(Tags(*tags), user, turned)
+
+    def _tell_of_secret(self, token: str) -> None:
+        if not self._has_met_other_secret and self._seal.has_form(token):
+            self._has_met_other_secret = True
+            _log.warning(OTHER_KEY)
 
 
 def _check(

@@ -96,7 +96,12 @@ class SQLAlchemyStore:
         self._engine = checked_engine(engine) if url is None else make_engine(url)
         self._may_close = self._engine.pool is not getattr(engine, "pool", None)
         dialect = self._engine.dialect
-        self.capabilities = Capabilities(locks=True, lists=True, fills=fill is not None)
+        self.capabilities = Capabilities(
+            locks=True,
+            lists=True,
+            one_process=in_memory(self._engine.url),
+            fills=fill is not None,
+        )
         self._place = place_of(self._engine.url)
         self._filling = Filling(columns, fill, dialect)
         self.metadata = sql.MetaData(schema=schema)
