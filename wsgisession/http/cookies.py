@@ -16,6 +16,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 from ..options import COOKIE_OCTETS, LONGEST, Options
@@ -52,7 +53,7 @@ _MARKS_OCTETS = 10
 
 _maybe_domain = maybe(cookie_domain)
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_MAX_DOMAINS = 4
+_MAX_DOMAINS = 3
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 _MAX_PATHS = 3
 
@@ -191,14 +192,14 @@ class Cookies:
         """
         secure, domain, path = self._place(environ)
         own = domain.lstrip(".").lower() if domain else None
-        places: list[tuple[str | None, str | None]] = []
+        others: Iterable[tuple[str | None, str | None]] = ()
         if not self._name.lower().startswith("__host-"):  # it has one place only
-            places += [(each, path) for each in (None, *_domains(environ))]
-            places += [(None, each) for each in _paths(environ)]
-            places += [(own, each) for each in _paths(environ)]
-        others = dict.fromkeys(each for each in places if each != (own, path))
+            domains, paths = (None, *_domains(environ)), (path, *_paths(environ))
+            others = dict.fromkeys(product(domains, paths))
         lines = [_in_other_jar(self._line(self._name, secure, domain, path).expired)]
         for other in others:
+            if other == (own, path):
+                continue
             lines.append(self._line(self._name, secure, *other).expired)
             lines += self._gone(environ, self._names[1:], (secure, *other))
         return lines if secure else lines[1:]
