@@ -586,6 +586,7 @@ class TestValues:
             assert not store.delete(key(found), user=user + "x")
             assert store.delete(key(found), user=user)
 
+    @pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
     def test_the_clock_is_the_databases(
         self, store: SQLAlchemyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

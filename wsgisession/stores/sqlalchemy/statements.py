@@ -6,6 +6,7 @@ for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ from ...errors import ConfigurationError
 # One clock decides what has expired and which lease is live, and it is the database's:
 # hosts whose clocks differ would take each other's leases for over.  It counts in UTC,
 # because local time runs twice through one hour of autumn.  It stands still during a
-# statement, so that the sweep can look it up in an index.
+# statement, so that the sweep can look it up in an index.  SQLite's is that of the host
+# anyway, and is asked of Python, whose clock a test may have stopped.
 NOW = {
-    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    "sqlite": ":host_now",
     "postgresql": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
     "mysql": "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6)",
 }
@@ -121,7 +123,7 @@ class Statement:
     three times as long.
     """
 
-    __slots__ = ("_gives_rows", "_order", "durable", "text")
+    __slots__ = ("_gives_rows", "_is_timed", "_order", "durable", "text")
 
     durable: bool | None
     """Whether its change must be on the disk when it returns; None: there is none."""
@@ -138,6 +140,7 @@ class Statement:
         reads = self.text.startswith("SELECT")
         self._gives_rows = reads or "RETURNING" in self.text
         self._order = compiled.positiontup
+        self._is_timed = "host_now" in compiled.params
         self.durable = None if reads else name not in RELAXED
 
     def run(self, cursor: Any, values: Mapping[str, Any]) -> tuple[Sequence[Any], int]:
@@ -148,6 +151,8 @@ class Statement:
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """The values in the form that the driver takes."""
+        if self._is_timed:
+            values = {**values, "host_now": time.time()}
         if self._order is None:
             return values
         return [values[name] for name in self._order]
