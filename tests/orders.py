@@ -91,13 +91,13 @@ class SteppedStore:
         return bool(self._store.delete(key, user=user))
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         self.steps.stop_here()
         for _ in range(50):
             try:
                 found: Record | None = self._store.lock(
-                    key, wait=0, lease=lease, waiters=waiters
+                    key, wait=0, lease=lease, waiters=waiters, by=by
                 )
             except LockTimeout:
                 self.steps.stop_here(blocked=True)

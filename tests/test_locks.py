@@ -24,7 +24,7 @@ from wsgisession.stores.memory import MemoryStore
 from .between import Between, Lockless, between, read, values, visitor
 from .conftest import Clock, CountingStore, reopened, stored
 from .http.asking import PLAIN, asked, cookie_with, cookies
-from .pages import increment, warned
+from .pages import increment, shop, warned
 
 
 @pytest.fixture
@@ -438,3 +438,24 @@ def test_without_locks_a_merge_keeps_the_token(store: Any) -> None:
     session.save()
     assert manager.token_of(session) == token
     assert manager.open(str(token)) == {"n": 1, "cart": [], "other": 1, "m": 2}
+
+
+def test_who_waits_in_vain_is_told_who_holds_the_session(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On every store that locks: method, path and since when; and what to do about it."""
+    site = shop(store, lock_wait=0.05)
+    cookie = site.begun("increment")
+    told: list[str] = []
+
+    def slow(session: Session) -> None:
+        session["n"]
+        told.append(site.post("increment", cookie).status)
+
+    site.handlers["slow"] = slow
+    assert site.post("slow", cookie).status == "200 OK"
+    assert told == ["503 Service Unavailable"]
+    (said,) = warned(caplog)
+    assert "POST /slow has held it for 0." in said
+    assert "session.unlock()" in said
+    assert "option locking" in said

@@ -49,15 +49,28 @@ class LockTimeout(SessionError):
     """The lock of a session could not be had.
 
     ``waited`` is in seconds; ``waiters`` is how many requests were waiting already where
-    that was the reason, else None.
+    that was the reason, else None.  ``held_by`` is the method and path of the request
+    that holds it and ``held_for`` its seconds, where the store knows them, else None.
     """
 
-    def __init__(self, id: str, waited: float, waiters: int | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        waited: float,
+        waiters: int | None = None,
+        *,
+        held_by: str | None = None,
+        held_for: float | None = None,
+    ) -> None:
         reason = (
             f"after {waited:.1f} s"
             if waiters is None
             else f"because {waiters} requests wait for it already"
         )
+        if held_for is not None:
+            reason += (
+                f"; {held_by or 'another request'} has held it for {held_for:.1f} s"
+            )
         super().__init__(
             f"gave up on the lock of session {id[:8]} {reason}; a request that is slow, "
             "or calls its own application with the same cookie, should call "
@@ -67,6 +80,8 @@ class LockTimeout(SessionError):
         self.id = id
         self.waited = waited
         self.waiters = waiters
+        self.held_by = held_by
+        self.held_for = held_for
 
 
 class SessionConflict(SessionError):

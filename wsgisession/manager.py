@@ -173,7 +173,9 @@ class SessionManager:
         An exception in the block drops what it changed.  Raises ``KeyError`` if there
         is no such session.
         """
-        access = Access(self.repository, lambda: Plan([Key(id)], locks=True))
+        access = Access(
+            self.repository, lambda: Plan([Key(id)], locks=True, by="edit()")
+        )
         session = Session(access)
         try:
             if session.new:

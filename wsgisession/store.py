@@ -94,7 +94,7 @@ class LockingStore(Store, Protocol):
     """A store in which a request can take a session for itself."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         """Take the lock and load the record in one step.
 
@@ -109,7 +109,8 @@ class LockingStore(Store, Protocol):
         proof that the record knows; the caller gives it back.)
 
         Raises ``LockTimeout`` after ``wait`` seconds, or at once where ``waiters``
-        requests wait already.  Waiters are woken or poll in milliseconds.
+        requests wait already.  Waiters are woken or poll in milliseconds.  ``by`` says
+        who asks, for the ``LockTimeout`` of others; a store may pass over it.
         """
 
     def unlock(self, record: Record) -> None:

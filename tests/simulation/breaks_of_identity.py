@@ -214,12 +214,13 @@ def a_proof_that_is_not_good_keeps_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A request with an old token holds up all others until the lease ends."""
     from wsgisession.core.repository import Repository
 
-    def leased(self: Any, key: Any, wait: float | None = None) -> Any:
+    def leased(self: Any, key: Any, wait: float | None, by: str) -> Any:
         record = self.locks.lock(
             key._replace(proof=None),
             wait=self.options.lock_wait if wait is None else wait,
             lease=self.options.lock_lease,
             waiters=self.options.lock_waiters,
+            by=by,
         )
         return None if record is None else self._judged(record, key)
 

@@ -238,9 +238,9 @@ class Impatient(MemoryStore):
     """Sound, but it waits a second at most, so that what is broken shows soon."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
-        return super().lock(key, wait=min(wait, 1), lease=lease, waiters=waiters)
+        return super().lock(key, wait=min(wait, 1), lease=lease, waiters=waiters, by=by)
 
 
 class Boasts(MemoryStore):
@@ -253,9 +253,9 @@ class NeverLocks(MemoryStore):
     """Gives everybody a lease."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
-        given = super().lock(key, wait=wait, lease=lease, waiters=waiters)
+        given = super().lock(key, wait=wait, lease=lease, waiters=waiters, by=by)
         time.sleep(0.002)  # for the others to come
         return given
 
@@ -267,9 +267,9 @@ class LeasesForEver(Impatient):
     """A holder that died holds everybody up."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
-        return super().lock(key, wait=wait, lease=999, waiters=waiters)
+        return super().lock(key, wait=wait, lease=999, waiters=waiters, by=by)
 
 
 class ShowsLeases(MemoryStore):
@@ -380,11 +380,11 @@ class QueuesBeforeItJudges(Impatient):
     """Lets a request wait that may not have the lock."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         if not self._is_free(key.id) and waiters == 0:
             raise LockTimeout(key.id, 0.0, 0)
-        return super().lock(key, wait=wait, lease=lease, waiters=waiters)
+        return super().lock(key, wait=wait, lease=lease, waiters=waiters, by=by)
 
 
 class JudgesBeforeTheQueue(Impatient):
@@ -401,7 +401,7 @@ class CrowdsAreWelcome(Impatient):
     """Lets any number wait."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         return super().lock(key, wait=wait, lease=lease, waiters=99)
 
@@ -410,11 +410,11 @@ class LooksAwayAtZero(MemoryStore):
     """Gives up before it has tried."""
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         if wait == 0 and self._live(key.id) is not None:
             raise LockTimeout(key.id, 0.0)
-        return super().lock(key, wait=wait, lease=lease, waiters=waiters)
+        return super().lock(key, wait=wait, lease=lease, waiters=waiters, by=by)
 
 
 # -- listing ---------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Plan(NamedTuple):
     """Whether the client sent a cookie of ours, whatever it leads to."""
     may_begin: bool = True
     """Whether a new session may begin without a login (not for another site's post)."""
+    by: str = ""
+    """Method and path, for requests that wait for the lock of this one."""
 
 
 NO_PLAN = Plan()
@@ -91,7 +93,7 @@ def _rank(stored: Stored) -> tuple[int, float, float]:
 def _locked(repository: Repository, key: Key, plan: Plan) -> Found:
     began = time.monotonic()
     try:
-        stored = repository.take(key, plan.wait)
+        stored = repository.take(key, plan.wait, plan.by)
         return made(Found, (stored, key, (), time.monotonic() - began))
     except StoreError as error:
         # A store that cannot write still serves requests that only read.

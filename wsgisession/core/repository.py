@@ -73,8 +73,12 @@ class Repository:
             return None
         return self._judged(record, key)
 
-    def take(self, key: Key, wait: float | None = None) -> Stored | None:
-        """The same with the lock, which only those are given who may use the session."""
+    def take(self, key: Key, wait: float | None, by: str) -> Stored | None:
+        """The same with the lock, which only those are given who may use the session.
+
+        :param wait: seconds; None: as the options say.
+        :param by: who asks, for the ``LockTimeout`` of others.
+        """
         if self.locks is None:
             return self.find(key)
         options = self.options
@@ -83,6 +87,7 @@ class Repository:
             wait=options.lock_wait if wait is None else wait,
             lease=options.lock_lease,
             waiters=options.lock_waiters,
+            by=by,
         )
         if record is None:
             _tell_of_unknown(key)

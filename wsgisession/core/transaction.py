@@ -88,7 +88,7 @@ class Transaction:
                 f"{type(self.repository.store).__name__} cannot lock; "
                 "locks need a store that can, on the server"
             )
-        self._meet(self.repository.take(self.work.own_key, wait))
+        self._meet(self.repository.take(self.work.own_key, wait, self.work.plan.by))
 
     def unlock(self) -> None:
         """Write what was changed, and let other requests in."""

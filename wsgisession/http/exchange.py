@@ -96,13 +96,15 @@ class Exchange:
         is_safe = environ.get("REQUEST_METHOD", "GET") in SAFE
         is_second = environ.get(REPLAY_KEY) is True
         manager.notices.of_request(environ, has_cookie=bool(values))
+        locks = is_second or self._locks(is_safe)
         facts = (
             manager.recognised(values) if values else (),
-            is_second or self._locks(is_safe),
+            locks,
             None,
             self._can_replay if values and is_safe and not is_second else never,
             bool(values),
             is_safe or bool(values) or not self._is_foreign(),
+            named(environ) if locks else "",
         )
         return made(Plan, facts)
 
@@ -241,6 +243,12 @@ class Exchange:
             self._access.commit_late()
         finally:
             self._access.close()
+
+
+def named(environ: Mapping[str, Any]) -> str:
+    """A request as it is named to others that wait for it: its method and its path."""
+    text = f"{environ.get('REQUEST_METHOD', 'GET')} {environ.get('PATH_INFO') or '/'}"
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def has_body(environ: Mapping[str, Any]) -> bool:

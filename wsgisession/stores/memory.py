@@ -21,10 +21,12 @@ from ..store import Capabilities
 class _Lease:
     """A lock that was given out, compared by identity, so that nobody can guess it."""
 
-    __slots__ = ("until",)
+    __slots__ = ("by", "since", "until")
 
-    def __init__(self, until: float) -> None:
-        self.until = until
+    def __init__(self, since: float, lease: float, by: str) -> None:
+        self.by = by
+        self.since = since
+        self.until = since + lease
 
 
 class _Agenda:
@@ -116,7 +118,7 @@ class MemoryStore:
             return record.expires > time.time()
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         with self._mutex:
             is_sought = key.id in self._leases or key.id in self._queues
@@ -125,7 +127,7 @@ class MemoryStore:
             current = self._live(key.id)
             if current is None or not current.admits(key.proof, time.time()):
                 return current
-            held = self._leases[key.id] = _Lease(time.time() + lease)
+            held = self._leases[key.id] = _Lease(time.time(), lease, by)
             return current.bare(lease=held)
 
     def unlock(self, record: Record) -> None:
@@ -204,7 +206,7 @@ class MemoryStore:
         """
         already = len(self._queues.get(key.id, ()))
         if already >= waiters:
-            raise LockTimeout(key.id, 0.0, already)
+            raise self._timeout(key.id, 0.0, already)
         queue = self._queues.setdefault(key.id, deque())
         turn = threading.Condition(self._mutex)
         queue.append(turn)
@@ -213,7 +215,7 @@ class MemoryStore:
             while self._must_wait(key, turn=turn):
                 remaining = began + wait - time.monotonic()
                 if remaining <= 0:
-                    raise LockTimeout(key.id, time.monotonic() - began)
+                    raise self._timeout(key.id, time.monotonic() - began)
                 if queue[0] is turn:
                     remaining = min(remaining, self._leases[key.id].until - time.time())
                 turn.wait(max(remaining, 0.001))
@@ -223,3 +225,13 @@ class MemoryStore:
                 queue[0].notify()
             else:
                 del self._queues[key.id]
+
+    def _timeout(
+        self, id: str, waited: float, waiters: int | None = None
+    ) -> LockTimeout:
+        """The error, with what is known of the holder."""
+        held = self._leases.get(id)
+        if held is None:
+            return LockTimeout(id, waited, waiters)
+        held_for = max(time.time() - held.since, 0.0)
+        return LockTimeout(id, waited, waiters, held_by=held.by, held_for=held_for)

@@ -65,10 +65,10 @@ class SealedStore:
         return self.within.delete(key, user=user)
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         within = cast(LockingStore, self.within)
-        record = within.lock(key, wait=wait, lease=lease, waiters=waiters)
+        record = within.lock(key, wait=wait, lease=lease, waiters=waiters, by=by)
         opened = self._opened(record)
         if opened is None and record is not None and record.lease is not None:
             within.unlock(record)

@@ -74,6 +74,24 @@ class LockingStoreSuite(LeaseSuite, StoreSuite):
         """It leads nowhere, and is no error."""
         assert store.lock(Key(id), wait=0, lease=LEASE, waiters=0) is None
 
+    def test_who_waits_in_vain_is_told_of_the_holder(
+        self, store: LockingStore, twin: LockingStore
+    ) -> None:
+        """Who it is and for how long, where the store tells; never anything wrong."""
+        given = inserted(store)
+        for by in ("POST /report", "x" * 1000, "", "a b '; -- %s {}"):
+            held = store.lock(
+                key(given), wait=PATIENCE, lease=LEASE, waiters=WAITERS, by=by
+            )
+            assert held is not None
+            with pytest.raises(LockTimeout) as caught:
+                twin.lock(key(given), wait=0.05, lease=LEASE, waiters=WAITERS)
+            error = caught.value
+            if error.held_for is not None:
+                assert 0 <= error.held_for < PATIENCE
+                assert by.startswith(error.held_by or "")
+            store.unlock(held)
+
     # -- whose lock it is --------------------------------------------------------------
 
     @pytest.mark.parametrize("until", [None, 3600.0])

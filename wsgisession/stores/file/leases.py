@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, lock_descriptor, unlock_descriptor
 
+from ...errors import LockTimeout
 from .disk import Disk, is_stale, open_file, overwrite, read, read_file
 
 STRIPES = 256
@@ -48,16 +49,29 @@ _ROOM = 4096
 
 
 class Lease(NamedTuple):
-    """Who holds a session, until when (epoch seconds), and the tickets of who waits.
+    """Who holds a session, from when until when (epoch seconds), and the tickets of who
+    waits.
 
     A ticket has a time after which it does not count: a waiter that was killed leaves
     by itself.
     """
 
     token: str
+    since: float
     until: float
     holder: str
+    by: str
+    """The request, for messages."""
     waiters: dict[str, float]
+
+    def timeout(
+        self, id: str, waited: float, waiters: int | None = None
+    ) -> LockTimeout:
+        """The error of who waited in vain, with what is known of the holder."""
+        if not self.token:
+            return LockTimeout(id, waited, waiters)
+        held_for = max(time.time() - self.since, 0.0)
+        return LockTimeout(id, waited, waiters, held_by=self.by, held_for=held_for)
 
 
 class Stripe:
@@ -311,7 +325,7 @@ class Leases:
 
 
 def _nobodys(waiters: dict[str, float]) -> Lease:
-    return Lease("", 0.0, "", waiters)
+    return Lease("", 0.0, 0.0, "", "", waiters)
 
 
 def _waiting(waiters: dict[str, float]) -> dict[str, float]:
@@ -324,8 +338,10 @@ def _parse(content: bytes) -> dict[str, Lease]:
         return {}
     try:
         return {
-            id: Lease(token, float(until), holder, _moments(waiters))
-            for id, (token, until, holder, waiters) in json.loads(content).items()
+            id: Lease(token, float(since), float(until), holder, by, _moments(waiters))
+            for id, (token, since, until, holder, by, waiters) in json.loads(
+                content
+            ).items()
         }
     except (ValueError, TypeError, AttributeError):  # torn
         return {}

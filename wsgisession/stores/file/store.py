@@ -141,20 +141,20 @@ class FileStore:
             return _live(stored) is not None
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         if not ID.fullmatch(key.id):
             return None
         began = time.monotonic()
         try:
-            return self._lease(key, wait, lease, waiters, began)
+            return self._lease(key, wait, lease, waiters, by, began)
         except StoreError as error:
             if isinstance(error.__cause__, TimeoutError):
                 raise LockTimeout(key.id, time.monotonic() - began) from error
             raise
 
     def _lease(
-        self, key: Key, wait: float, lease: float, waiters: int, began: float
+        self, key: Key, wait: float, lease: float, waiters: int, by: str, began: float
     ) -> Record | None:
         id, ticket, queued = key.id, token_hex(8), False
         gives_up, end = time.time() + wait, began + wait
@@ -170,13 +170,15 @@ class FileStore:
                 # Those who wait sleep between two looks: who comes later is not first.
                 in_turn = queued or not held.waiters or waited >= wait
                 if in_turn and self._leases.is_free(held):
-                    until, holder = time.time() + lease, self._leases.holder()
-                    stripe.lease = Lease(ticket, until, holder, held.waiters)
+                    now, holder = time.time(), self._leases.holder()
+                    stripe.lease = Lease(
+                        ticket, now, now + lease, holder, by, held.waiters
+                    )
                     return current._replace(lease=ticket)
                 if waited >= wait:
-                    raise LockTimeout(id, waited)
+                    raise held.timeout(id, waited)
                 if not queued and len(held.waiters) >= waiters:
-                    raise LockTimeout(id, waited, len(held.waiters))
+                    raise held.timeout(id, waited, len(held.waiters))
                 held.waiters[ticket] = gives_up
                 queued = True
             try:

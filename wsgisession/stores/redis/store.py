@@ -204,7 +204,7 @@ class RedisStore:
     # -- locks -------------------------------------------------------------------------
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         if not _ID.fullmatch(key.id):
             return None
@@ -214,7 +214,7 @@ class RedisStore:
             left = max(end - time.monotonic(), 0.0)
             reply, _ = self._call(
                 *(_LOCK, self._key(key.id), token),
-                *(int(lease * 1000), int(left * 1000), waiters, *proof),
+                *(int(lease * 1000), int(left * 1000), waiters, to_bytes(by), *proof),
             )
             if isinstance(reply, list):
                 is_ours, values = reply
@@ -223,13 +223,26 @@ class RedisStore:
                     return record
                 return record._replace(lease=_Lease(token))
             if reply < 0:
-                raise LockTimeout(key.id, wait - left, -1 - reply)
+                raise self._timeout(key.id, wait - left, -1 - reply)
             if not left:
-                raise LockTimeout(key.id, wait)
+                raise self._timeout(key.id, wait)
             # The further back in the queue, the more patient: many cost hardly more
             # looks than one, and the oldest has the best chance.
             pause = POLL * min(1 + 3 * reply, 20) * random.uniform(0.5, 1.5)  # noqa: S311
             time.sleep(min(left, pause))
+
+    def _timeout(
+        self, id: str, waited: float, waiters: int | None = None
+    ) -> LockTimeout:
+        """The error, with what is known of the holder."""
+        at = self._key(id)
+        with suppress(StoreError):
+            lease, _ = self._ask(partial(self._server.run, at, "HGET", at, "lease"))
+            if lease is not None:
+                _, since, _, by = to_text(lease).split(" ", 3)
+                held_for = max(time.time() - int(since) / 1000, 0.0)
+                return LockTimeout(id, waited, waiters, held_by=by, held_for=held_for)
+        return LockTimeout(id, waited, waiters)
 
     def unlock(self, record: Record) -> None:
         if token := _token_of(record):

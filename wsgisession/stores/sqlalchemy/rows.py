@@ -99,6 +99,8 @@ def to_row(record: Record) -> dict[str, Any]:
         "replaced": encode_replaced(record.replaced),
         "lease": None,
         "lease_until": 0.0,
+        "lease_since": None,
+        "lease_by": None,
         **clocks(record),
     }
 

@@ -63,9 +63,14 @@ SQL = {
     "delete": "DELETE FROM {table} WHERE {here}",
     "delete_of_user": "DELETE FROM {table} WHERE {here} AND user_hash = :user_is",
     "lock": (
-        "UPDATE {table} SET lease = :lease_is, lease_until = {now} + :seconds "
+        "UPDATE {table} SET lease = :lease_is, lease_until = {now} + :seconds, "
+        "lease_since = {now}, lease_by = :by "
         "WHERE {here} AND {free} AND (proof = :proof_is OR replaced LIKE :proof_in) "
         "{returning}"
+    ),
+    "holder": (
+        "SELECT lease_by, {now} - lease_since FROM {table} "
+        "WHERE id = :id_is AND lease_until > {now}"
     ),
     "leased": (
         "SELECT {fields} FROM {table} WHERE {here} AND lease = :lease_is {primary}"
@@ -111,6 +116,9 @@ OF = {
     "mysql": OF_MYSQL,
     "mariadb": OF_MYSQL,
 }
+
+BY = 200
+"""Characters of who holds a lock, for messages."""
 
 # Rows that a sweep takes at once.  SQLite has one writer: all others wait for it.
 SWEEP = {"sqlite": 50, "postgresql": 100, "mysql": 100, "mariadb": 100}
@@ -218,6 +226,8 @@ def make_table(
             sql.Column("replaced", sql.Text, nullable=False),
             sql.Column("lease", sql.String(32)),
             sql.Column("lease_until", sql.Double, nullable=False),
+            sql.Column("lease_since", sql.Double),
+            sql.Column("lease_by", sql.String(BY)),
             *columns,
             # With the id, so that a user's sessions are read page by page in its order.
             sql.Index(None, "user_hash", "id"),

@@ -45,7 +45,7 @@ from .engines import (
 )
 from .lines import Line, Lines
 from .rows import Fill, Filling, clocks, from_row, to_row, user_hash
-from .statements import SWEEP, make_table, statements
+from .statements import BY, SWEEP, make_table, statements
 
 PAGE = 200
 TRIES = 3
@@ -188,7 +188,7 @@ class SQLAlchemyStore:
     # -- LockingStore ------------------------------------------------------------------
 
     def lock(
-        self, key: Key, *, wait: float, lease: float, waiters: int
+        self, key: Key, *, wait: float, lease: float, waiters: int, by: str = ""
     ) -> Record | None:
         if not ID.fullmatch(key.id):
             return None
@@ -197,6 +197,7 @@ class SQLAlchemyStore:
             "id_is": key.id,
             "lease_is": secrets.token_hex(16),
             "seconds": lease,
+            "by": by[:BY],
             "proof_is": key.proof or "",
             "proof_in": _pattern(key.proof),
         }
@@ -208,7 +209,7 @@ class SQLAlchemyStore:
             return found
         with self._lines.join(key.id, waiters) as line:
             if not line.first.acquire(timeout=wait):
-                raise LockTimeout(key.id, time.monotonic() - began)
+                raise self._timeout(key.id, time.monotonic() - began)
             try:
                 return self._wait(line, key, values, began, wait)
             finally:
@@ -339,11 +340,19 @@ class SQLAlchemyStore:
                     return taken
             waited = now - began
             if waited >= wait:
-                raise LockTimeout(key.id, waited)
+                raise self._timeout(key.id, waited)
             pausing = pause * random.uniform(0.5, 1.5)  # noqa: S311
             is_woken = line.freed.wait(min(wait - waited, pausing))
             line.freed.clear()
             pause = min(pause * 1.2, 0.01)
+
+    def _timeout(
+        self, id: str, waited: float, waiters: int | None = None
+    ) -> LockTimeout:
+        """The error, with what is known of the holder."""
+        for by, held_for in self._rows("holder", {"id_is": id}):
+            return LockTimeout(id, waited, waiters, held_by=by, held_for=held_for)
+        return LockTimeout(id, waited, waiters)
 
     def _for_lock(self, key: Key) -> Record | None:
         """The record; that nobody may lock it is never believed to a replica."""

@@ -1,4 +1,4 @@
--- KEYS: record.  ARGV: token, lease, wait, waiters allowed, proof (or none).
+-- KEYS: record.  ARGV: token, lease, wait, waiters allowed, by, proof (or none).
 -- Returns {1, record} with the lease, {0, record} without one, or how many are ahead of
 -- us; below zero: the queue is full.
 --
@@ -6,7 +6,7 @@
 -- request that comes back at once starves the rest.  No waiter needs to leave the queue
 -- in good order: each is in it until an end.
 
-local key, token, proof = KEYS[1], ARGV[1], ARGV[5]
+local key, token, by, proof = KEYS[1], ARGV[1], ARGV[5], ARGV[6]
 local lease, wait, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = clock()
 local found = read(key, 'lease', 'waiters')
@@ -62,6 +62,7 @@ if is_taken or waiting > 0 and not mine then
     end
     return ahead
 end
-redis.call('HSET', key, 'lease', string.format('%s %.0f', token, now + lease))
+redis.call(
+    'HSET', key, 'lease', string.format('%s %.0f %.0f %s', token, now, now + lease, by))
 if mine then leave_queue() end
 return {1, found}

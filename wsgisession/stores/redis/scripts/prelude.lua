@@ -22,11 +22,12 @@ local function ending(now, expires, life)
     return math.min(math.max(math.floor(tonumber(expires) * 1000), now + life), FAR)
 end
 
--- A lease is "token until"; the token has 16 characters.
+-- A lease is "token since until by", where "by" is for messages.  The token has 16
+-- characters, each moment 13.
 local function holds(lease, token)
     return lease and lease:sub(1, 16) == token
 end
 
 local function is_live(lease, now)
-    return tonumber(lease:sub(18)) > now
+    return tonumber(lease:sub(32, 44)) > now
 end
