@@ -70,12 +70,25 @@ def gunicorn(url: str, log: Path, **environment: str) -> Iterator[int]:
         )
     try:
         port = int(said(log, r"Listening at: http://127\.0\.0\.1:(\d+)"))
-        with Client(port) as client:
-            client("GET", "/pid")
+        answered(port, log)
         yield port
     finally:
         server.terminate()
         server.wait(60)
+
+
+def answered(port: int, log: Path) -> None:
+    """Ask until a worker answers: it listens before its workers are there."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with Client(port) as client:
+                client("GET", "/pid")
+                return
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no worker answers: {log.read_text()}") from None
+            time.sleep(0.1)
 
 
 def said(log: Path, pattern: str) -> str:
