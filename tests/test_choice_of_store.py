@@ -120,7 +120,7 @@ class TestChoiceOfAStore:
             ({"url": "valkey://host/0"}, "write 'redis:'"),
             ({"type": "File"}, "no store type 'File'; known are"),
             ({"type": "ext:memcached"}, "no store type 'ext:memcached'"),
-            ({"store": object}, "type"),
+            ({"store": object}, "the class object"),
         ],
         ids=lambda value: repr(value)[:40],
     )

@@ -402,10 +402,10 @@ def test_what_is_told_of_a_login_is_a_copy(manager: SessionManager) -> None:
     assert session.login_details == {"device": "phone"}
 
 
-@pytest.mark.parametrize("user", ["", None, 5, b"ann"])
+@pytest.mark.parametrize("user", ["", None, True, b"ann"])
 def test_login_needs_a_name(manager: SessionManager, user: Any) -> None:
     """Anything but a string that is not empty is refused."""
-    with pytest.raises(TypeError, match=r"login\(\) takes the user's id as a string"):
+    with pytest.raises(TypeError, match="a string or a whole number, not"):
         manager.create().login(user)
 
 

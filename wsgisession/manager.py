@@ -24,6 +24,7 @@ from .http.notices import Notices
 from .options import Options, flatten, refuse_unknown
 from .record import Key
 from .session import Session
+from .settings import user_id
 from .store import (
     Capabilities,
     IterableStore,
@@ -32,7 +33,7 @@ from .store import (
     TokenStore,
     UserEndingStore,
 )
-from .stores import SELECTORS, choose, encrypted
+from .stores import SELECTORS, choose, encrypted, owners
 
 log = logging.getLogger("wsgisession")
 
@@ -99,7 +100,7 @@ class SessionManager:
         """
         settings = flatten(config, options)
         choice, names = choose(settings), Options.names()
-        refuse_unknown(settings, {*names, *SELECTORS} | choice.options)
+        refuse_unknown(settings, {*names, *SELECTORS} | choice.options, owners)
         own = Options(**{k: v for k, v in settings.items() if k in names})
         return cls(choice.made(settings, own), own)
 
@@ -195,9 +196,9 @@ class SessionManager:
         """All live sessions, streamed; each may be edited or ended in between."""
         return self._listed(None)
 
-    def sessions_of(self, user: str) -> Iterator[Session]:
+    def sessions_of(self, user: str | int) -> Iterator[Session]:
         """The live sessions of one user, in no particular order."""
-        return self._listed(user)
+        return self._listed(user_id(user))
 
     def _listed(self, user: str | None) -> Iterator[Session]:
         for record in self._iterable().records(user=user):
@@ -207,13 +208,13 @@ class SessionManager:
             if session is not None:
                 yield session
 
-    def end_user(self, user: str, *, keep: str | None = None) -> int:
+    def end_user(self, user: str | int, *, keep: str | None = None) -> int:
         """End all sessions of a user, but the one with the id ``keep``.
 
         Returns how many there were, where the store can see them; else 0.  A session that
         the user begins while this is at work may be a later login, and stay.
         """
-        lists = _capabilities(self.store).lists
+        user, lists = user_id(user), _capabilities(self.store).lists
         if not lists and isinstance(self.store, UserEndingStore):
             self.store.end_user(user, keep=keep)
             return 0
@@ -269,6 +270,11 @@ def access_of(session: Session) -> Access:
 
 def _capabilities(store: object) -> Capabilities:
     can = getattr(store, "capabilities", None)
+    if isinstance(store, type):
+        raise ConfigurationError(
+            f"store is the class {store.__name__}; give an object of it, as in "
+            f"{store.__name__}(...)"
+        )
     if not isinstance(can, Capabilities):
         raise ConfigurationError(
             f"{type(store).__name__} is no store: it needs the attribute capabilities "

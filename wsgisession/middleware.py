@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from .core.repository import call_hook
 from .core.transaction import ReplayNeeded
-from .errors import LockTimeout, StoreError
+from .errors import ConfigurationError, LockTimeout, StoreError
 from .http.exchange import (
     MANAGER_KEY,
     REPLAY_KEY,
@@ -68,6 +68,11 @@ class SessionMiddleware:
     ) -> None:
         if manager is not None and (config or options):
             raise TypeError("give settings or a manager, not both")
+        if not callable(app):
+            raise ConfigurationError(
+                f"app must be a WSGI application, not {type(app).__name__}; write "
+                "SessionMiddleware(app, {'url': ...})"
+            )
         self.app = app
         self.manager = manager or SessionManager.from_config(config, **options)
         self.environ_key = environ_key

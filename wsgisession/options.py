@@ -234,7 +234,8 @@ class Options:
         if end is not None and self.idle_timeout > end:
             yield (
                 f"idle_timeout ({self.idle_timeout:.10g} seconds) is above "
-                f"absolute_timeout ({end:.10g} seconds), and would never be reached"
+                f"absolute_timeout ({end:.10g} seconds), and would never be reached; "
+                "lower the one or raise the other"
             )
         if self.lock_lease > self.idle_timeout:
             yield (
@@ -246,7 +247,7 @@ class Options:
             yield (
                 f"rotate_every ({self.rotate_every:.10g} seconds) is below rotate_grace "
                 f"({self.rotate_grace:.10g} seconds): a token would be rotated again "
-                "while the one before it is still good"
+                "while the one before it is still good; raise the one or lower the other"
             )
 
     def _refused_by_browsers(self) -> Iterable[str]:
@@ -292,7 +293,13 @@ def flatten(
     belong to something else, as in one ``.ini`` file for the whole application; but one
     that is exactly an option of ours was more likely forgotten, and is refused.
     """
-    config = config or {}
+    config = {} if config is None else config
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(
+            "settings are a mapping, such as {'url': 'redis://localhost/0'}, not "
+            f"{type(config).__name__}; a url is given as url=..., a manager as "
+            "manager=..."
+        )
     for key in config:
         if not isinstance(key, str):
             raise ConfigurationError(f"the names of options are strings, not {key!r}")
@@ -312,16 +319,27 @@ def flatten(
     return {**prefixed, **given}
 
 
-def refuse_unknown(settings: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ``ConfigurationError`` for a name that is not known, with the nearest."""
+def refuse_unknown(
+    settings: Iterable[str],
+    known: Iterable[str],
+    owners: Callable[[str], Iterable[str]] = lambda name: (),
+) -> None:
+    """Raise ``ConfigurationError`` for a name that is not known, with the nearest.
+
+    :param owners: the types of the stores that have an option of that name.
+    """
     known = sorted(known)
     for name in settings:
         if name not in known:
-            near = [each for each in known if each.endswith(f"_{name}")]
-            near = near or difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {' or '.join(map(repr, near))}?"
-                if near
-                else f"known: {', '.join(known)}"
-            )
+            hint = _hint(name, known, sorted(owners(name)))
             raise ConfigurationError(f"there is no option {name!r}; {hint}")
+
+
+def _hint(name: str, known: list[str], owners: list[str]) -> str:
+    if owners:
+        return f"it belongs to the type of store {' or '.join(map(repr, owners))}"
+    near = [each for each in known if each.endswith(f"_{name}")]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known: {', '.join(known)}"

@@ -17,6 +17,7 @@ from .core.merge import ABSENT
 from .core.outcome import State
 from .core.standing import Turn
 from .core.transaction import Transaction
+from .settings import user_id
 
 View = TypeVar("View", bound="Session")
 
@@ -252,15 +253,15 @@ class Session(MutableMapping[str, Any]):
         """End the session, as ``flush()`` does."""
         self.flush()
 
-    def login(self, user: str, **details: Any) -> None:
+    def login(self, user: str | int, **details: Any) -> None:
         """Bind the session to a user, under a new token; no older token is good.
 
+        An id that is a whole number is kept as its digits: ``login(42)`` is ``"42"``.
         Values are kept, unless they are another user's.  Both clocks begin anew (NIST
         SP 800-63B-4 5.2).  ``details`` (text, numbers: device, address, ...) are for a
         list of the user's sessions.
         """
-        if not isinstance(user, str) or not user:
-            raise TypeError("login() takes the user's id as a string that is not empty")
+        user = user_id(user)
         self._access.writing("login()").work.log_in(user, details)
 
     # -- expiry, in Django's words -----------------------------------------------------

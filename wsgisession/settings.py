@@ -300,7 +300,10 @@ def secrets(name: str, value: Any) -> tuple[bytes, ...]:
     elif isinstance(value, bytes):
         value = [value]
     if not isinstance(value, Iterable):
-        raise ConfigurationError(f"{name} must be a secret or a list of secrets")
+        raise ConfigurationError(
+            f"{name} must be text, bytes or a list of them, not {value!r}; make one "
+            "with: python -m wsgisession secret (for none the option is left out)"
+        )
     found = tuple(_octets(name, each) for each in value)
     for each in found or (b"",):
         problem = weakness(each)
@@ -319,3 +322,13 @@ def _octets(name: str, secret: Any) -> bytes:
         with suppress(UnicodeEncodeError):
             return secret.strip().encode()
     raise ConfigurationError(f"{name} must be text or bytes")
+
+
+def user_id(user: object) -> str:
+    """The id of a user as text; TypeError for what can be none."""
+    if isinstance(user, int) and not isinstance(user, bool):
+        return str(int(user))
+    if isinstance(user, str) and user:
+        return str(user)
+    wrong = "an empty one" if user == "" else type(user).__name__
+    raise TypeError(f"the id of a user is a string or a whole number, not {wrong}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -108,6 +109,8 @@ _KNOWN = {
     ),
 }
 
+_EXAMPLES = {"data_dir": "/var/lib/app/sessions"}
+
 _IMPLIED = {"data_dir": "file", "client": "redis", "engine": "sqlalchemy"}
 """Options that only one type of store has, so that the type need not be given."""
 
@@ -156,7 +159,10 @@ class Choice:
         arguments |= self.from_url | own
         for name, parameter in self.parameters.items():
             if parameter.default is parameter.empty and name not in arguments:
-                raise ConfigurationError(f"this store needs the option {name}")
+                raise ConfigurationError(
+                    f"this store needs the option {name}"
+                    + (f", such as {_EXAMPLES[name]}" if name in _EXAMPLES else "")
+                )
         return self.make(**arguments)
 
     def _read(self, name: str, value: Any) -> Any:
@@ -228,9 +234,22 @@ def encrypted(store: Store, secret: Sequence[bytes]) -> Store:
     return SealedStore(store, secret)
 
 
+def owners(option: str) -> list[str]:
+    """The types of our own stores that have an option of that name, if installed."""
+    found = []
+    for kind in _KNOWN:
+        with suppress(ConfigurationError):  # its package is not installed
+            if option in _choice(_load(kind), {}).options:
+                found.append(kind)
+    return found
+
+
 def _by_url(url: Any) -> Choice:
     if not isinstance(url, str):
-        raise ConfigurationError(f"url must be text, not {type(url).__name__}")
+        raise ConfigurationError(
+            f"url must be text, not {type(url).__name__}; a folder is given as data_dir, "
+            "an engine of SQLAlchemy as engine, a client of redis-py as client"
+        )
     match = re.match(r"([a-z][a-z0-9+.-]+):", url, re.IGNORECASE)
     if match is None:  # also where a drive of Windows looks like a scheme
         raise ConfigurationError(

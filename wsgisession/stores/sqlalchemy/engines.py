@@ -180,7 +180,13 @@ def make_engine(url: str | sql.URL) -> sql.Engine:
     try:
         parsed = sql.make_url(url)
         dialect = parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError, TypeError):
+    except NoSuchModuleError:
+        name = str(url).partition(":")[0]
+        raise ConfigurationError(
+            f"SQLAlchemy knows no driver {name!r}; write one such as postgresql+psycopg, "
+            "mysql+pymysql or sqlite, and install the driver that it names"
+        ) from None
+    except (ArgumentError, ValueError, TypeError):
         raise ConfigurationError(
             "url must name a database as SQLAlchemy does, such as "
             "postgresql+psycopg://user:password@host/name"
@@ -255,5 +261,6 @@ def _check(dialect: Any) -> None:
 
 def _not_installed(error: ImportError) -> ConfigurationError:
     return ConfigurationError(
-        f"the driver that url asks for is not installed: {error.name}"
+        f"the driver that url asks for is not installed: {error.name}; install it with "
+        "pip, or name another, as in postgresql+psycopg://"
     )
