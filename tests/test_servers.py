@@ -21,12 +21,13 @@ LOSS = "could be neither locked nor run again"
 METHODS = pytest.mark.parametrize("method", ["GET", "POST"])
 
 
-@pytest.fixture(
-    scope="session", params=["file", "redis", "sqlite", "postgresql", "mariadb"]
+KINDS = pytest.mark.parametrize(
+    "kind",
+    ["file", "redis", "sqlite", "postgresql", "mariadb"],
+    indirect=True,
+    scope="session",
 )
-def kind(request: pytest.FixtureRequest) -> str:
-    """The kinds of stores that several processes share."""
-    return str(request.param)
+"""The kinds of stores that several processes share."""
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,7 @@ def port(url_of_kind: str, log: Path) -> Iterator[int]:
         yield port
 
 
+@KINDS
 @METHODS
 def test_no_increment_is_lost(port: int, log: Path, method: str) -> None:
     """P1: 16 clients x 50 increments of one counter in one session: 800 of 800."""
@@ -49,6 +51,7 @@ def test_no_increment_is_lost(port: int, log: Path, method: str) -> None:
     assert LOSS not in log.read_text()
 
 
+@KINDS
 @METHODS
 def test_different_keys_do_not_disturb_each_other(
     port: int, log: Path, method: str
@@ -59,6 +62,7 @@ def test_different_keys_do_not_disturb_each_other(
     assert LOSS not in log.read_text()
 
 
+@KINDS
 @METHODS
 def test_a_change_inside_a_value_is_no_less(port: int, log: Path, method: str) -> None:
     """P1: 800 values put into one list in a dict are all there, each of them once."""
