@@ -92,7 +92,8 @@ def application(
     session.view(Basket).invalidate()
     session.set_expiry("1h")  # type: ignore[arg-type]
     session[1] = 2  # type: ignore[index]
-    session.login(7)  # type: ignore[arg-type]
+    session.login(7)
+    session.login(None)  # type: ignore[arg-type]
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{date} {user} {details} {flags}".encode()]
 
