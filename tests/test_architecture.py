@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,9 @@ MUTABLE += ("Counter", "WeakKeyDictionary", "WeakValueDictionary", "count", "Loc
 MUTABLE += ("RLock", "Condition", "Event", "Semaphore", "local", "ContextVar")
 MUTATORS = ("append", "add", "update", "pop", "popitem", "clear", "extend", "insert")
 MUTATORS += ("remove", "discard", "setdefault", "__setitem__", "sort", "appendleft")
+
+LONGEST_FILE, LONGEST_FUNCTION = 460, 40
+"""In lines."""
 
 Sources = dict[str, str]
 """Source by the module's name within the package: ``__init__``, ``stores.file``."""
@@ -354,6 +357,21 @@ def changed(tree: ast.AST) -> set[str]:
     return found
 
 
+def a_file_is_read_in_one_sitting(sources: Sources) -> Iterator[str]:
+    for module, source in sources.items():
+        if (lines := source.count("\n")) > LONGEST_FILE:
+            yield f"{module} has {lines} lines: redraw it"
+
+
+def a_function_fits_a_screen(sources: Sources) -> Iterator[str]:
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    yield f"{module}.{node.name} has {lines} lines"
+
+
 RULES: list[Callable[[Sources], Iterator[str]]] = [
     every_file_has_a_floor,
     arrows_point_down,
@@ -369,6 +387,8 @@ RULES: list[Callable[[Sources], Iterator[str]]] = [
     nobody_reads_with_http_cookies,
     nothing_is_kept_for_a_thread,
     no_module_has_a_state,
+    a_file_is_read_in_one_sitting,
+    a_function_fits_a_screen,
 ]
 
 
@@ -410,6 +430,8 @@ SOUND: Sources = {
 }
 
 BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
+    (a_file_is_read_in_one_sitting, {"session": "\n" * 461}),
+    (a_function_fits_a_screen, {"session": "def f():\n" + " pass\n" * 40}),
     (every_file_has_a_floor, {"utils": ""}),
     (every_file_has_a_floor, {"helpers.text": ""}),
     (arrows_point_down, {"record": "from .session import S"}),
@@ -556,3 +578,13 @@ class TestTheControls:
         assert not any(
             each.what == "__init__" for each in ours if each.who != "__main__"
         )
+
+
+def test_a_session_has_few_members() -> None:
+    """An application learns them in an hour; what answers requests is not among them."""
+    from wsgisession import Session
+
+    members = {name for name in dir(Session) if not name.startswith("_")}
+    mapping = set(dir(MutableMapping))
+    assert len(members) <= 45
+    assert len(members - mapping) <= 30

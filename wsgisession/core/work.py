@@ -64,8 +64,7 @@ class Work:
         self.meta: Meta
         """As it is to be stored."""
         self.copy: WorkingCopy
-        self.new = True
-        self.has_logged_in = False
+        self.new, self.has_logged_in = True, False
         self.rivals = found.rivals
         """Several live sessions that the client presented at once; none is used."""
         self.presented_several = len(plan.keys) > 1
@@ -77,14 +76,14 @@ class Work:
         self._key = key = found.key
         """What the client presented for this session."""
         self._is_client = key is not None and (key.proof or key.token) is not None
-        """Whether it was a client that presented it, and not administration by an id."""
+        """Whether a client presented it, and not administration by an id."""
         self._token: Token | None = None
         """A token that this request has made."""
-        self._is_unsent = False
         self._turn = Turn.NONE
         self._begins_anyway = False
         """Whether what a post from another site may do was done here as well."""
-        self._is_forced = self._has_ended = self._expiry_changed = False
+        self._is_unsent = self._is_forced = self._has_ended = False
+        self._expiry_changed = False
         if found.stored is not None:
             self._id = found.stored.record.id
             if is_good(found.stored):

@@ -6,6 +6,7 @@ It knows the protocol and no store.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,6 +33,30 @@ from .records import (
 )
 
 LARGEST_VERSION = 2**63 - 1
+
+
+def _touched(store: Store, given: Record) -> int:
+    """Touch ten times what was loaded just before; nothing is counted."""
+    for _ in range(10):
+        loaded = store.load(key(given))
+        assert loaded is not None
+        store.touch(loaded._replace(accessed=loaded.accessed + 1))
+    return 0
+
+
+def _written(store: Store, given: Record, *, until: Callable[[], bool]) -> int:
+    """Count up in the record, ten times and on, and say how often that was saved."""
+    saved = 0
+    while saved < 10 or not until():
+        loaded = store.load(key(given))
+        assert loaded is not None
+        count = b"%d" % (int(loaded.data) + 1)
+        try:
+            store.save(newer(loaded, data=count), expect=loaded.version)
+            saved += 1
+        except VersionConflict:
+            time.sleep(0.002)
+    return saved
 
 
 class StoreSuite:
@@ -284,32 +309,12 @@ class StoreSuite:
         finished: list[int] = []
         store.save(given, expect=0)
 
-        def read(mine: Store) -> int:
-            for _ in range(10):
-                loaded = mine.load(key(given))
-                assert loaded is not None
-                mine.touch(loaded._replace(accessed=loaded.accessed + 1))
-            return 0
-
-        def write(mine: Store) -> int:
-            saved = 0
-            while saved < 10 or len(finished) < 2:
-                loaded = mine.load(key(given))
-                assert loaded is not None
-                count = b"%d" % (int(loaded.data) + 1)
-                try:
-                    mine.save(newer(loaded, data=count), expect=loaded.version)
-                    saved += 1
-                except VersionConflict:
-                    time.sleep(0.002)
-            return saved
-
         def work(number: int) -> int:
             mine = (store, twin)[number % 2]
             if number < 2:
-                return write(mine)
+                return _written(mine, given, until=lambda: len(finished) == 2)
             try:
-                return read(mine)
+                return _touched(mine, given)
             finally:
                 finished.append(number)
 

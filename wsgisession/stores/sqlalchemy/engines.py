@@ -177,22 +177,7 @@ def make_engine(url: str | sql.URL) -> sql.Engine:
 
     Nothing of the url is in an error, not even in its cause: there may be a password.
     """
-    try:
-        parsed = sql.make_url(url)
-        dialect = parsed.get_dialect()
-    except NoSuchModuleError:
-        name = str(url).partition(":")[0]
-        raise ConfigurationError(
-            f"SQLAlchemy knows no driver {name!r}; write one such as postgresql+psycopg, "
-            "mysql+pymysql or sqlite, and install the driver that it names"
-        ) from None
-    except (ArgumentError, ValueError, TypeError):
-        raise ConfigurationError(
-            "url must name a database as SQLAlchemy does, such as "
-            "postgresql+psycopg://user:password@host/name"
-        ) from None
-    except ImportError as error:
-        raise _not_installed(error) from error
+    parsed, dialect = _parsed(url)
     _check(dialect)
     if isinstance(url, str) and url.count("@") > 1 and dialect.name != "sqlite":
         raise ConfigurationError(
@@ -216,6 +201,26 @@ def make_engine(url: str | sql.URL) -> sql.Engine:
     drivers.check_options(engine, pool.get("connect_args", {}))
     drivers.prepare(engine)
     return engine
+
+
+def _parsed(url: str | sql.URL) -> tuple[sql.URL, type[sql.Dialect]]:
+    try:
+        parsed = sql.make_url(url)
+        dialect = parsed.get_dialect()
+    except NoSuchModuleError:
+        name = str(url).partition(":")[0]
+        raise ConfigurationError(
+            f"SQLAlchemy knows no driver {name!r}; write one such as postgresql+psycopg, "
+            "mysql+pymysql or sqlite, and install the driver that it names"
+        ) from None
+    except (ArgumentError, ValueError, TypeError):
+        raise ConfigurationError(
+            "url must name a database as SQLAlchemy does, such as "
+            "postgresql+psycopg://user:password@host/name"
+        ) from None
+    except ImportError as error:
+        raise _not_installed(error) from error
+    return parsed, dialect
 
 
 def in_memory(url: sql.URL) -> bool:
