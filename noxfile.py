@@ -77,7 +77,7 @@ def _test_the_wheel(session: nox.Session, *arguments: str) -> None:
     (wheel,) = wheels.glob("*.whl")
     session.install(f"{wheel}[all]", *group("test"))
     session.install("--force-reinstall", "--no-deps", str(wheel))
-    for name in ("tests", "examples", "benchmarks"):
+    for name in ("tests", "examples", "benchmarks", "docs"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, away / name, ignore=ignore)
     shutil.copy(PROJECT / "pyproject.toml", away)
