@@ -5,16 +5,15 @@ Each test is a browser, or several, in front of whole requests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from wsgisession import (
-    Session,
-    SessionEnded,
-)
+from wsgisession import Options, Session, SessionEnded, SessionManager
 from wsgisession.stores.memory import MemoryStore
 
+from .between import between, values
 from .conftest import Clock, CountingStore
 from .orders import SteppedStore, in_every_order
 from .pages import DAY, GRACE, ids, set_cookies, shop, warned
@@ -494,3 +493,33 @@ def test_a_post_from_another_site_with_our_cookie_is_like_any(
     assert site.get("read", cookie).body == "1"
     assert site.post("increment", "A" * 64, **CROSS_SITE).cookie
     assert warned(caplog) == []
+
+
+def test_two_logins_of_one_user_in_a_session_of_another_lose_nothing_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The values of the user before are gone for both, and each adds to the same list."""
+
+    def take_over(session: Session) -> None:
+        session.login("ann")
+
+    def add(name: str) -> Callable[[Session], None]:
+        return lambda session: session.update(cart=[*session.get("cart", []), name])
+
+    manager = SessionManager(MemoryStore(), Options(locking="never"))
+    browser, slow = between(
+        manager,
+        "/theirs",
+        take_over,
+        add("ours"),
+        method="POST",
+        bob=lambda session: session.login("bob"),
+        theirs=lambda session: (take_over(session), add("theirs")(session)),
+    )
+    browser.post("/bob")
+    browser.post("/slow")
+    assert slow.runs == 1
+    assert values(manager) == {"cart": ["ours"]}
+    (warning,) = warned(caplog)
+    assert "another request changed cart" in warning
+    assert "overwritten: cart" in warning

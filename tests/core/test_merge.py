@@ -613,7 +613,7 @@ class TestDecisions:
         assert copy.conflicts() == ({"cart"} if is_replaced else set())
 
     def test_what_is_moved_to_another_session(self) -> None:
-        """What was written, and nothing that was read or stored before."""
+        """What was written, and nothing that was stored before; what is there counts."""
         copy = copy_of({"n": 1, "x": 1, "a": [1]})
         count(copy)
         copy.get("x")
@@ -621,7 +621,10 @@ class TestDecisions:
         copy.remove("x")
         moved = copy.moved(encoded({"n": 7, "y": 7}))
         assert moved.values == {"n": 2, "a": [1, 2], "y": 7}
-        assert moved.conflicts() == frozenset()
+        assert moved.conflicts() == {"n"}, (
+            "it was read, and another request has made it"
+        )
+        assert copy.moved(encoded({"y": 7})).conflicts() == frozenset()
         assert copy.moved(None).values == {"n": 2, "a": [1, 2]}
 
     def test_what_takes_the_place_of_everything_is_merged_with_nothing(self) -> None:

@@ -221,7 +221,10 @@ class TestOptions:
             ),
             ({"url": "not a url"}, "must name a database"),
             ({"url": 7}, "must name a database"),
-            ({"url": "nonsense://secret-password@host/db"}, "must name a database"),
+            (
+                {"url": "nonsense://secret-password@host/db"},
+                "knows no driver .nonsense",
+            ),
             (
                 {"url": "postgresql://me:p@ss:secret-password/db"},
                 "must name a database",

@@ -284,9 +284,14 @@ class WorkingCopy:
         self.overtaken.clear()
 
     def moved(self, data: bytes | None) -> WorkingCopy:
-        """What this request wrote, on other values, of which it has read nothing."""
+        """What this request wrote where it had found nothing, on other values.
+
+        That a key was not there counts as read: it is there now, by another request.
+        """
         self.has_changed()
         moved = WorkingCopy(self._codec, data)
+        moved.reads, moved.reads_keys = self.reads, self.reads_keys
+        moved.overtaken = dict.fromkeys(moved.base, ABSENT)
         for key in self.writes & self.values.keys():
             moved.set(key, self.values[key])
         return moved

@@ -20,6 +20,7 @@ from .records import (
     is_taken,
     key,
     newer,
+    outlive,
     refused,
     stored,
     take,
@@ -162,7 +163,7 @@ class LeaseSuite:
         if how == "deleted":
             store.delete(key(given))
         else:
-            time.sleep(max(given.expires + 0.1 - time.time(), 0))
+            outlive(store, given)
         again = inserted(twin, expires=time.time() + 60)
         next_one = newer(again)
         twin.save(next_one, expect=again.version)

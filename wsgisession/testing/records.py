@@ -98,8 +98,19 @@ def expired_in(store: Store, **changes: Any) -> Record:
     """A record that was saved alive and whose time is over now."""
     given = record("expired", expires=time.time() + 0.2, **changes)
     store.save(given, expect=0)
-    time.sleep(max(given.expires + 0.1 - time.time(), 0))
+    outlive(store, given)
     return given
+
+
+def outlive(store: Store, given: Record) -> None:
+    """Wait until the time of a record is over, and for the store to see it that way.
+
+    A store on a server may give it longer, by as much as the save was on its way.
+    """
+    time.sleep(max(given.expires + 0.1 - time.time(), 0))
+    end = time.monotonic() + 2
+    while store.load(key(given)) is not None and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def take(
