@@ -145,7 +145,7 @@ def test_a_token_that_has_not_left_is_replaced() -> None:
     session.login("ann")
     session.save()
     unsent = manager.token_of(session)
-    session.rotate()
+    session.regenerate()
     session.save()
     sent = manager.token_of(session)
     assert None not in (first, unsent, sent)
@@ -153,6 +153,23 @@ def test_a_token_that_has_not_left_is_replaced() -> None:
     assert manager.open(str(sent)).user == "ann"
     for old in (first, unsent):
         assert manager.open(str(old)).user is None
+
+
+def test_a_rotation_of_a_token_that_has_not_left_is_none() -> None:
+    """Nobody holds it yet, so there is nothing to renew."""
+    manager = SessionManager(MemoryStore())
+    session = stored(manager, n=1)
+    first = manager.token_of(session)
+    session.login("ann")
+    session.save()
+    unsent = manager.token_of(session)
+    session.rotate()
+    assert not session.modified
+    session["n"] = 2
+    session.save()
+    assert manager.token_of(session) == unsent != first
+    assert manager.open(str(unsent))["n"] == 2
+    assert manager.open(str(first)).user is None
 
 
 # -- rotation ----------------------------------------------------------------------------

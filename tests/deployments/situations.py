@@ -23,6 +23,9 @@ from ..conftest import Clock, Visitor
 IS_LONG = os.environ.get("WSGISESSION_LONG") == "1"
 MINUTE = 61
 
+CLOSED = 0.5
+"""Seconds for which a server takes no writes before it is demoted: requests meet that."""
+
 HANDLERS: dict[str, Callable[[Session], object]] = {
     "/read": lambda session: session.get("n"),
     "/write": lambda session: session.update(n=session.get("n", 0) + 1),
@@ -119,13 +122,17 @@ def remount(disk: Path, how: str) -> None:
 def under_load(
     managers: Sequence[SessionManager], disturb: Callable[[], None]
 ) -> tuple[list[float], float]:
-    """When requests were refused, and when ``disturb`` was done; each write counts."""
-    done = threading.Event()
+    """When requests were refused, and when ``disturb`` was done; each write counts.
+
+    It begins when all have written once: what is to go wrong is not the first write.
+    """
+    done, all_at_work = threading.Event(), threading.Barrier(5)
 
     def work(number: int) -> list[float]:
         visitor = Visitor(managers[number % len(managers)], HANDLERS)
         visitor.post("/write", status=200)
         counted, refused = 1, []
+        all_at_work.wait(60)
         while not done.is_set():
             method = visitor.post if counted % 2 else visitor.get
             began = time.monotonic()
@@ -139,7 +146,7 @@ def under_load(
     with ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(work, number) for number in range(4)]
         try:
-            time.sleep(0.5)
+            all_at_work.wait(60)
             disturb()
             disturbed = time.monotonic()
             time.sleep(20.0 if IS_LONG else 4.0)

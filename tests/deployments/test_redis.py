@@ -32,6 +32,7 @@ from ..redis_servers import (  # noqa: E402
     program,
 )
 from .situations import (  # noqa: E402
+    CLOSED,
     HANDLERS,
     is_not_ended,
     reads_and_does_not_write,
@@ -182,6 +183,7 @@ def demote(primary: RedisServer, follower: RedisServer) -> None:
     """Hand over without a loss: no write is taken until the follower has them all."""
     with primary.client() as old, follower.client() as new:
         old.config_set("min-replicas-to-write", "9")
+        time.sleep(CLOSED)
 
         def has_all() -> bool:
             offset = old.info("replication")["master_repl_offset"]

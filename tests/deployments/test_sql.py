@@ -35,6 +35,7 @@ from wsgisession.testing import (  # noqa: E402
 from .. import sql_servers  # noqa: E402
 from ..conftest import Clock  # noqa: E402
 from .situations import (  # noqa: E402
+    CLOSED,
     fill,
     is_not_ended,
     reads_and_does_not_write,
@@ -292,7 +293,7 @@ def demote_postgresql(primary: Server, follower: Server) -> None:
     with asking(primary) as old, asking(follower) as new:
         old("ALTER SYSTEM SET default_transaction_read_only = on")
         old("SELECT pg_reload_conf()")
-        time.sleep(0.3)
+        time.sleep(CLOSED)
         ((position,),) = old("SELECT pg_current_wal_lsn()::text")
         behind = f"SELECT pg_last_wal_replay_lsn() < '{position}'::pg_lsn"
         while new(behind) != [(False,)]:
@@ -303,6 +304,7 @@ def demote_postgresql(primary: Server, follower: Server) -> None:
 def demote_mariadb(primary: Server, follower: Server) -> None:
     with asking(primary) as old, asking(follower) as new:
         old("SET GLOBAL read_only = 1")
+        time.sleep(CLOSED)
         ((position,),) = old("SELECT @@gtid_binlog_pos")
         assert new(f"SELECT MASTER_GTID_WAIT('{position}', 10)") == [(0,)]
         new("STOP SLAVE")

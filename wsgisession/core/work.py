@@ -294,6 +294,8 @@ class Work:
         stored = self.stored
         if self._turn is not Turn.ROTATE or stored is None:
             return self._turn
+        if self._is_unsent:
+            return Turn.NONE  # nobody holds the token that it would renew
         grace = self._repository.options.rotate_grace
         todo = may_rotate(stored.record, stored.standing, now, grace)
         return Turn.ROTATE if todo else Turn.NONE
