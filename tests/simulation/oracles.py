@@ -49,6 +49,8 @@ def silence(sim: Simulation) -> None:
                     sim.problem("2 ended by nobody", f"{task.name} was told: {text}")
             elif ending and "login" in task.request.names():
                 continue  # the second of two clicks finds its token ended: it has no lock
+            elif sim.program.settings.get("save_on_error") and not task.answered:
+                continue  # what failed cannot be run again, and is saved all the same
             elif is_promised_silence(sim, task.request):
                 sim.problem(
                     "2 reported",
