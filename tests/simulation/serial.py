@@ -194,7 +194,7 @@ def _as_told(
     assert task.run is not None
     streamed = any(step.verb[0] == "stream" for step in task.run.trace)
     late = streamed and last and not sent
-    if late and task.error is not None and not doubtful:
+    if late and not acknowledged and task.error is not None and not doubtful:
         return None  # too late for another answer
     raised = any(kind == "raised" for kind, _ in task.reports)
     is_told = acknowledged or ((last or sent) and task.answered and not doubtful)
