@@ -1,7 +1,8 @@
 """A counter in a session, for tests of real servers; ``application`` is for gunicorn.
 
-Environment: ``SESSION_URL``; ``SESSION_THINK``, seconds between reading and writing
-(default 0); ``SESSION_BLIND=1`` takes the promises out of the store (positive control).
+Environment: ``SESSION_URL`` and, for a cache, ``SESSION_CACHE_URL``; ``SESSION_THINK``,
+seconds between reading and writing (default 0); ``SESSION_BLIND=1`` takes the promises out
+of the store (positive control).
 
 /increment?key=n    read, think, write one more; any method
 /read?key=n         the number, 0 if there is none
@@ -93,7 +94,10 @@ def counter(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 def make_application() -> SessionMiddleware:
-    manager = SessionManager.from_config({"session.url": os.environ["SESSION_URL"]})
+    settings = {"session.url": os.environ["SESSION_URL"]}
+    if "SESSION_CACHE_URL" in os.environ:
+        settings["session.cache_url"] = os.environ["SESSION_CACHE_URL"]
+    manager = SessionManager.from_config(settings)
     if os.environ.get("SESSION_BLIND") == "1":
         manager = SessionManager(BlindStore(manager.store), manager.options)
     return SessionMiddleware(counter, manager=manager)

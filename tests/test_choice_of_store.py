@@ -19,8 +19,10 @@ from wsgisession import (
 )
 from wsgisession.options import flatten
 from wsgisession.stores import choose, store_at
+from wsgisession.stores.cached import CachedStore
 from wsgisession.stores.file import FileStore
 from wsgisession.stores.memory import MemoryStore
+from wsgisession.stores.sqlalchemy import SQLAlchemyStore
 
 from .conftest import SECRET
 
@@ -170,9 +172,53 @@ class TestChoiceOfAStore:
 
     def test_by_a_url_alone(self) -> None:
         """A store beside the one of the sessions, with its defaults."""
-        assert isinstance(store_at("memory:"), MemoryStore)
-        with pytest.raises(ConfigurationError, match="on the server"):
-            store_at("cookie:")
+        assert isinstance(store_at("memory:", "it"), MemoryStore)
+        with pytest.raises(ConfigurationError, match="it must be a store on the serv"):
+            store_at("cookie:", "it")
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"type": "cached", "url": "sqlite:///{}/s.db", "cache_url": "memory:"},
+            {"url": "sqlite:///{}/s.db", "cache_url": "memory:", "cache_ttl": "5s"},
+            {"data_dir": "{}/s", "durability": "fsync", "cache_url": "memory:"},
+        ],
+        ids=repr,
+    )
+    def test_a_cache_goes_in_front_of_any(
+        self, config: dict[str, str], tmp_path: Path
+    ) -> None:
+        """``cache_url`` beside what chooses a store; its options reach the store."""
+        config = {name: value.format(tmp_path) for name, value in config.items()}
+        store = SessionManager.from_config(config).store
+        assert isinstance(store, CachedStore)
+        behind = SQLAlchemyStore if "url" in config else FileStore
+        assert isinstance(store.within, behind)
+
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            ({"type": "cached", "url": "memory:"}, "needs the option cache_url"),
+            (
+                {"url": "memory:", "cache_ttl": 5},
+                "belongs to the type of store 'cached'",
+            ),
+            ({"type": "cached", "cache_url": "memory:"}, "no store: give session.url"),
+            (
+                {"url": "memory:", "cache_url": "cookie:"},
+                "cache_url must be a store on",
+            ),
+            ({"url": "cookie:", "secret": SECRET, "cache_url": "memory:"}, "no cache"),
+            ({"url": "memory:", "cache_url": "memory:", "cache_ttl": 0}, "above 0"),
+            ({"url": "file:///a/b", "cache_url": "file:///a/b"}, "themselves"),
+            ({"url": "memory:", "cache_url": "nothing:"}, "'nothing:'; known are"),
+            ({"url": "memory:", "cache_url": "redis://h:p@q:w/x"}, "redis"),
+        ],
+        ids=lambda value: repr(value)[:60],
+    )
+    def test_a_wrong_cache_is_refused(self, config: dict[str, Any], said: str) -> None:
+        """One that cannot work, or that is the store itself."""
+        assert said in refused(config)
 
     def test_encryption_goes_around_any(self) -> None:
         """``encrypt`` changes what the store holds, and not how it is chosen."""

@@ -13,7 +13,6 @@ from typing import Any, cast
 from .core.access import Access
 from .core.codec import Codec
 from .core.first_look import Found, Plan
-from .core.outages import Outages
 from .core.repository import Repository, Stored
 from .core.standing import Standing
 from .core.transaction import Transaction
@@ -22,6 +21,7 @@ from .errors import ConfigurationError, LockTimeout
 from .http.cookies import Cookies
 from .http.notices import Notices
 from .options import Options, flatten, refuse_unknown
+from .outages import Outages
 from .record import Key
 from .session import Session
 from .settings import user_id

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, cast
 
 from ..errors import SessionTooLarge, StoreError, VersionConflict
 from ..options import COOKIE_OCTETS, Options
+from ..outages import Outages
 from ..record import Key, Record, made
 from ..store import LockingStore, Store, TokenStore
 from .codec import Codec
 from .expiry import Meta
-from .outages import Outages
 from .standing import Standing, judge
 
 log = logging.getLogger("wsgisession")

@@ -28,6 +28,11 @@ GROUP = "wsgisession.stores"
 SELECTORS = ("store", "url", "type")
 """The settings of which one says which store it is."""
 
+CACHED = "cached"
+"""The type that a ``url`` may stand beside: that of the store behind the cache."""
+
+OF_A_CACHE = ("cache_url", "cache_ttl")
+
 Arguments = dict[str, Any]
 
 
@@ -170,7 +175,7 @@ class Choice:
         if not isinstance(value, str):
             return value
         if name == "revocation":
-            return store_at(value)
+            return store_at(value, name)
         annotation = self.parameters[name].annotation
         kind, _, none = str(getattr(annotation, "__name__", annotation)).partition(
             " | "
@@ -192,6 +197,8 @@ def choose(settings: Mapping[str, Any]) -> Choice:
 
     Raises ``ConfigurationError`` for a store that is unknown, or not installed.
     """
+    if settings.get("type") == CACHED or settings.get("cache_url") is not None:
+        return _cached(settings)
     given = [name for name in SELECTORS if settings.get(name) is not None]
     if len(given) > 1:
         raise ConfigurationError(
@@ -213,18 +220,58 @@ def choose(settings: Mapping[str, Any]) -> Choice:
     )
 
 
-def store_at(url: str) -> Store:
-    """The store of a url, with its defaults.
+def store_at(url: str, option: str) -> Store:
+    """The store of a url that is given as an option, beside the store of the sessions.
 
-    Raises ``ConfigurationError`` where a url is not enough to make it.
+    On the same server it has a namespace of its own, so that nothing in it is taken for
+    a session.  Raises ``ConfigurationError`` where a url is not enough to make it.
     """
-    chosen = choose({"url": url})
+    chosen, purpose = choose({"url": url}), option.removesuffix("_url")
     if "secret" in chosen.options:
         raise ConfigurationError(
-            "revocation must be a store on the server, such as redis://localhost/0"
+            f"{option} must be a store on the server, such as redis://localhost/0"
         )
-    store: Store = chosen.made({"url": url}, Options())
+    places = {
+        "key_prefix": f"session-{purpose}:",
+        "table_name": f"wsgisession_{purpose}",
+    }
+    own = {name: place for name, place in places.items() if name in chosen.options}
+    store: Store = chosen.made({"url": url, **own}, Options())
     return store
+
+
+def _cached(settings: Mapping[str, Any]) -> Choice:
+    """A cache in front of the store that the other settings choose."""
+    if "cache_url" not in settings:
+        raise ConfigurationError(
+            "the cached store needs the option cache_url, such as redis://localhost/1 "
+            "(memory: for a cache in each process), beside the url of the store behind"
+        )
+    rest = {name: value for name, value in settings.items() if name not in OF_A_CACHE}
+    if rest.get("type") == CACHED:
+        del rest["type"]
+    behind = choose(rest)
+    folder = behind.from_url.get("data_dir", rest.get("data_dir"))
+    if folder and choose({"url": settings["cache_url"]}).from_url == {
+        "data_dir": folder
+    }:
+        raise ConfigurationError(
+            "cache_url names the folder of the sessions themselves"
+        )
+
+    def make(cache_url: str, cache_ttl: float = 10.0, **arguments: Any) -> Any:
+        from .cached import CachedStore
+
+        cache = store_at(cache_url, "cache_url")
+        return CachedStore(behind.make(**arguments), cache, cache_ttl=cache_ttl)
+
+    parameters = inspect.signature(make).parameters
+    mine = {name: parameters[name] for name in OF_A_CACHE}
+    return Choice(
+        make=make,
+        parameters={**behind.parameters, **mine},
+        from_url=behind.from_url,
+    )
 
 
 def encrypted(store: Store, secret: Sequence[bytes]) -> Store:
@@ -236,7 +283,7 @@ def encrypted(store: Store, secret: Sequence[bytes]) -> Store:
 
 def owners(option: str) -> list[str]:
     """The types of our own stores that have an option of that name, if installed."""
-    found = []
+    found = [CACHED] if option in OF_A_CACHE else []
     for kind in _KNOWN:
         with suppress(ConfigurationError):  # its package is not installed
             if option in _choice(_load(kind), {}).options:
