@@ -1,8 +1,8 @@
 """A counter in a session, for tests of real servers; ``application`` is for gunicorn.
 
 Environment: ``SESSION_URL`` and, for a cache, ``SESSION_CACHE_URL``; ``SESSION_THINK``,
-seconds between reading and writing (default 0); ``SESSION_BLIND=1`` takes the promises out
-of the store (positive control).
+seconds between reading and writing (default 0); ``SESSION_BLIND=1`` takes the promises
+out of the store (positive control).
 
 /increment?key=n    read, think, write one more; any method
 /read?key=n         the number, 0 if there is none
