@@ -18,6 +18,7 @@ from wsgisession import (
     Session,
     SessionManager,
     SessionMiddleware,
+    events,
     get_session,
 )
 from wsgisession.stores.file import FileStore
@@ -54,6 +55,22 @@ def pytest_collection_modifyitems(
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+class Watch:
+    """A hook for ``on_event`` that keeps the events of some kinds."""
+
+    def __init__(self, *kinds: type[Any]) -> None:
+        self.kinds = kinds
+        self.seen: list[Any] = []
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, self.kinds):
+            self.seen.append(event)
+
+    @property
+    def ids(self) -> list[str]:
+        return [event.id for event in self.seen]
 
 
 class Clock:

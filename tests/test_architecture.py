@@ -20,7 +20,7 @@ PACKAGE = "wsgisession"
 ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
-    1: "errors record outages crypto crypto.secret",
+    1: "errors events record outages crypto crypto.secret",
     2: "store serializers settings options crypto.*",
     3: "core core.* stores stores.* testing testing.* http http.cookies http.caching"
     " http.notices",

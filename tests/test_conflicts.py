@@ -19,12 +19,13 @@ from wsgisession import (
     SessionConflict,
     SessionEnded,
     SessionManager,
+    events,
 )
 from wsgisession.core.transaction import ReplayNeeded
 from wsgisession.http.exchange import Exchange
 from wsgisession.stores.memory import MemoryStore
 
-from .conftest import SECRET, Clock, CountingStore, key_of, reopened, stored
+from .conftest import SECRET, Clock, CountingStore, Watch, key_of, reopened, stored
 from .http.asking import PLAIN, asked, cookie_with, cookies, is_free, managed, read
 from .pages import warned
 
@@ -368,8 +369,8 @@ def test_a_lock_on_what_has_ended_finds_nothing(
     end: str, caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     """P2: it is told once, and then nothing that is done has any effect."""
-    told: list[SessionEnded] = []
-    options = Options(on_ended=told.append)
+    told = Watch(events.Dropped)
+    options = Options(on_event=told)
     manager = SessionManager(MemoryStore(), options, clock=clock)
     cookie = cookie_with(manager, n=1, cart=[])
     exchange = asked(manager, "GET", cookie)
@@ -387,7 +388,7 @@ def test_a_lock_on_what_has_ended_finds_nothing(
     assert session.id == id
     clock.pass_by(61)
     assert answered(exchange) == []
-    assert [each.id for each in told] == [id]
+    assert told.ids == [id]
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert list(manager.store.records()) == left
     assert manager.open_cookie(cookie).new
@@ -412,31 +413,31 @@ def test_a_logout_of_what_a_login_has_ended(
 
 def test_a_write_with_a_token_that_has_ended_is_told() -> None:
     """P2: to the hook, by whatever way it would be saved; a reader is not spoken of."""
-    told: list[SessionEnded] = []
-    manager = managed(on_ended=told.append)
+    told = Watch(events.Dropped)
+    manager = managed(on_event=told)
     cookie = cookie_with(manager, n=1)
     by_another(manager, cookie, lambda s: s.regenerate())
     reader = asked(manager, "GET", cookie)
     assert reader.session == {}
     assert answered(reader) == []
-    assert told == []
+    assert told.seen == []
     late = asked(manager, "GET", cookie)
     late.session["n"] = 2
     with pytest.raises(SessionEnded):
         late.session.save()
-    assert len(told) == 1
+    assert len(told.seen) == 1
     assert cookies(late.settle("200 OK", PLAIN)) == []
     late.session["n"] = 3
     late.finish()
-    assert len(told) == 1
+    assert len(told.seen) == 1
     assert [dict(each) for each in manager.sessions()] == [{"n": 1}]
 
 
 @pytest.mark.parametrize("how", ["lock", "save", "settle"])
 def test_an_end_is_told_once(manager: SessionManager, how: str) -> None:
     """Not where it is met, and again for the same changes at the end of the request."""
-    told: list[SessionEnded] = []
-    manager = managed(manager.store, on_ended=told.append)
+    told = Watch(events.Dropped)
+    manager = managed(manager.store, on_event=told)
     cookie = cookie_with(manager, n=1)
     exchange = asked(manager, "GET", cookie)
     exchange.session["n"] = 2
@@ -445,7 +446,7 @@ def test_an_end_is_told_once(manager: SessionManager, how: str) -> None:
         with suppress(SessionEnded):
             getattr(exchange.session, how)()
     assert answered(exchange) == []
-    assert len(told) == 1
+    assert len(told.seen) == 1
 
 
 @pytest.mark.parametrize("is_more", [True, False])

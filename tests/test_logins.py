@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from wsgisession import Options, Session, SessionEnded, SessionManager
+from wsgisession import Options, Session, SessionEnded, SessionManager, events
 from wsgisession.stores.memory import MemoryStore
 
 from .between import between, values
-from .conftest import Clock, CountingStore
+from .conftest import Clock, CountingStore, Watch
 from .orders import SteppedStore, in_every_order
 from .pages import DAY, GRACE, ids, set_cookies, shop, warned
 
@@ -371,8 +371,8 @@ def test_what_was_loaded_before_a_login_is_judged_at_its_save(
     clock: Clock, seconds: float
 ) -> None:
     """However late that is: nothing is written, and ``save()`` says so."""
-    told: list[SessionEnded] = []
-    site = shop(clock=clock, on_ended=told.append)
+    told = Watch(events.Dropped)
+    site = shop(clock=clock, on_event=told)
     cookie = site.begun("fill")
     slow = site.manager.open(cookie)
     assert slow["cart"] == ["book"]
@@ -383,7 +383,7 @@ def test_what_was_loaded_before_a_login_is_judged_at_its_save(
     with pytest.raises(SessionEnded):
         slow.save()
     assert slow.ended
-    assert [each.id for each in told] == ids(site)
+    assert told.ids == ids(site)
     assert site.manager.open(new).copy() == {"cart": ["book"]}
 
 

@@ -234,7 +234,7 @@ def test_a_list_is_replayed_like_any_body(
     assert server.body == [b"3"]
     assert len(server.heads) == 1
     (record,) = caplog.records
-    assert record.getMessage() == "this view ran twice: '/count', because ['n'] changed"
+    assert record.getMessage() == "this view ran twice: '/count', because n changed"
 
 
 def test_a_replayed_body_is_closed_and_never_sent(manager: SessionManager) -> None:

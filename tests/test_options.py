@@ -165,9 +165,7 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
         ("anonymous", "anonymous"),
         ("Anonymous", "anonymous"),
     ],
-    "on_replay": [(None, None), ("none", None), ("", None), (called, called)],
-    "on_ended": [(None, None), ("none", None), ("", None), (called, called)],
-    "on_token_reuse": [(None, None), ("none", None), ("", None), (called, called)],
+    "on_event": [(None, None), ("none", None), ("", None), (called, called)],
 }
 
 NO_BOOLEAN: list[Any] = [None, "", "maybe", "2", 2, 0.5, [], "truefalse"]
@@ -228,9 +226,7 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "max_size": ("a whole number from 1024", [None, 1023, "1023", "1GiB", 2048.5]),
     "encrypt": ("true or false", NO_BOOLEAN),
     "on_store_error": ("'raise' or 'anonymous'", [None, "", "ignore", True]),
-    "on_replay": ("a callable", ["yes", 5]),
-    "on_ended": ("a callable", ["yes", 5]),
-    "on_token_reuse": ("a callable", ["yes", 5]),
+    "on_event": ("a callable", ["yes", 5]),
 }
 
 # What an option needs beside it, so that it can be had.
@@ -833,7 +829,7 @@ class TestPitfallMisspelling:
             ("idle_timout", "idle_timeout"),
             ("lock_waiter", "lock_waiters"),
             ("serialiser", "serializer"),
-            ("on_replays", "on_replay"),
+            ("on_events", "on_event"),
             ("secrets", "secret"),
         ],
     )

@@ -7,11 +7,9 @@ that is not needed fails as well.
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from configparser import ConfigParser
 from datetime import datetime, timedelta
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import make_server
 
@@ -20,23 +18,19 @@ import pytest
 from wsgisession import (
     ABSENT,
     Capabilities,
-    JSONSerializer,
     Key,
-    Kind,
     LockTimeout,
     MergeConflict,
-    Options,
     Record,
     Session,
     SessionConflict,
-    SessionEnded,
     SessionManager,
     SessionMiddleware,
     SessionTooLarge,
     VersionConflict,
+    events,
     get_session,
 )
-from wsgisession.options import Settings
 from wsgisession.store import IterableStore, LockingStore, Store, TokenStore
 from wsgisession.stores.cookie import CookieStore
 from wsgisession.stores.file import FileStore
@@ -135,96 +129,9 @@ def add(conflict: MergeConflict) -> dict[str, Any]:
     return {**conflict.theirs, "n": conflict.ours["n"]}
 
 
-def replayed(environ: WSGIEnvironment, keys: Sequence[str]) -> None:
-    assert environ["PATH_INFO"] or keys
-
-
-def ended(error: SessionEnded) -> None:
-    assert error.id
-
-
-options = Options(
-    cookie_name="__Host-sid",
-    cookie_path="/",
-    cookie_domain=None,
-    cookie_secure=True,
-    cookie_httponly="yes",
-    cookie_samesite="Strict",
-    cookie_partitioned=False,
-    cookie_chunks=1,
-    expire_at_browser_close=False,
-    idle_timeout="30m",
-    absolute_timeout=None,
-    touch_interval=timedelta(minutes=1),
-    rotate_every=86400.0,
-    rotate_grace=300,
-    secret=[SECRET, b"and the one before it, in octets "],
-    locking=lambda environ: environ["PATH_INFO"] != "/poll",
-    replay=True,
-    on_conflict=add,
-    lock_wait=0,
-    lock_lease="30s",
-    lock_waiters="20",
-    cross_site_posts="no",
-    auto=True,
-    save_every_request=False,
-    save_on_error="off",
-    serializer=JSONSerializer([Kind(tag="a", knows=bool, write=str, read=str)]),
-    max_size="64 KiB",
-    encrypt=False,
-    on_store_error="anonymous",
-    on_replay=replayed,
-    on_ended=ended,
-    on_token_reuse=wrapped.manager.end,
-)
-Options(absolute_timeout="30d", touch_interval=None, rotate_every=None)
-Options(cookie_secure="auto", cookie_samesite=False, cookie_chunks="3")
-Options(cookie_domain=domain, cookie_path=path, secret=SECRET)
-Options(cookie_domain=".example.com", secret=SECRET.encode())
-Options(secret=(each for each in [SECRET]), locking="always", on_conflict="raise")
-Options(on_conflict=lambda conflict: conflict.theirs, on_ended=print, on_replay=print)
-for serializer in (JSONSerializer, Packer):
-    Options(serializer=serializer)
-Options(serializer=Packer())
-Options(serializer="shop.data.Packer")
-Options(serializer=json)
-Options(serializer=pickle)
-share = Kind(
-    tag="fraction",
-    knows=lambda value: type(value) is Fraction,
-    write=str,
-    read=Fraction,
-)
-given: Settings = {"idle_timeout": 600, "replay": "no"}
-Options(**given)
-Options(idle_timeut="30m")  # type: ignore[call-arg]
-Options(idle_timeout=["30m"])  # type: ignore[arg-type]
-Options(idle_timeout=None)  # type: ignore[arg-type]
-Options(locking="often")  # type: ignore[arg-type]
-Options(cookie_samesite="lax")  # type: ignore[arg-type]
-Options(serializer=7)  # type: ignore[arg-type]
-Options("30m")  # type: ignore[call-arg]
-options.idle_timeout = 5  # type: ignore[misc]
-idle: float = options.idle_timeout
-end: float | None = options.absolute_timeout
-touch: float | None = options.touch_interval
-secure: bool | str = options.cookie_secure
-secrets: tuple[bytes, ...] = options.secret
-waiters: int = options.lock_waiters
-
-
-# -- the manager -------------------------------------------------------------------------
-
-manager = SessionManager(MemoryStore(), options, clock=lambda: 0.0)
-manager = SessionManager.from_config({"url": "memory:"}, idle_timeout=timedelta(1))
-found: Session | None = manager.get("id")
-token: str | None = manager.token_of(manager.create())
-opened: Session = manager.open(token or "")
-devices: Iterator[Session] = manager.sessions_of("ann")
-with manager.edit("id") as edited:
-    edited["n"] = 1
-count: int = manager.end_user("ann", keep=None) + manager.delete_expired(print)
-gone: bool = manager.end(opened.id)
+def happened(event: events.Event) -> None:
+    if isinstance(event, events.Conflicted):
+        assert event.id or event.keys or event.overwritten
 
 
 def facts(error: Exception) -> object:

@@ -4,6 +4,7 @@ No lost update, no resurrected logout, readers that never wait.  Importing this 
 no store's driver and no framework.
 """
 
+from . import events as events
 from .core.merge import ABSENT as ABSENT
 from .core.merge import MergeConflict as MergeConflict
 from .errors import ConfigurationError as ConfigurationError
@@ -51,6 +52,7 @@ __all__ = [
     "SessionTooLarge",
     "StoreError",
     "VersionConflict",
+    "events",
     "get_session",
 ]
 

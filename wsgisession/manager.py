@@ -16,6 +16,7 @@ from .core.first_look import Found, Plan
 from .core.repository import Repository, Stored
 from .core.standing import Standing
 from .core.transaction import Transaction
+from .core.watched import WatchedStore
 from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
 from .errors import ConfigurationError, LockTimeout
 from .http.cookies import Cookies
@@ -78,6 +79,8 @@ class SessionManager:
         self.options = options
         self.cookies = Cookies(options)
         self.tokens = _tokens(can, options, self.cookies.room)
+        if options.on_event is not None:
+            store = cast(Store, WatchedStore(store, options.on_event))
         self.repository = Repository(
             store=store,
             locks=cast(LockingStore, store) if can.locks else None,
@@ -140,10 +143,10 @@ class SessionManager:
             if (key := self.tokens.recognise(value)) is not None:
                 keys.append(key)
             elif self.tokens.is_signed_elsewhere(value):
-                log.debug("cookie refused: bad signature")
+                self.repository.is_refused(None, "bad signature")
                 self.notices.of_other_secret()
             else:
-                log.debug("cookie refused: malformed")
+                self.repository.is_refused(None, "malformed")
         return keys
 
     def token_of(self, session: Session) -> str | None:
@@ -221,7 +224,7 @@ class SessionManager:
         store, ended = self._iterable(), 0
         while True:
             found = sum(
-                store.delete(Key(record.id), user=user)
+                self.repository.delete(Key(record.id), user=user)
                 for record in store.records(user=user)
                 if record.id != keep
             )

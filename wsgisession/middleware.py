@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .core.repository import call_hook
 from .core.transaction import ReplayNeeded
 from .errors import ConfigurationError, LockTimeout, StoreError
+from .events import Replayed
 from .http.exchange import (
     MANAGER_KEY,
     REPLAY_KEY,
@@ -110,14 +110,15 @@ class SessionMiddleware:
         environ: Environ,
         start_response: StartResponse,
         before: Environ,
-        keys: list[str],
+        due: ReplayNeeded,
     ) -> Iterable[bytes]:
         """Run a safe request once more, with the lock in hand (RFC 9110 9.2.2)."""
         environ.clear()
         environ.update(before)
         environ[REPLAY_KEY] = True
-        self.manager.notices.of_replay(environ.get("PATH_INFO", ""), keys)
-        call_hook("on_replay", self.manager.options.on_replay, environ, keys)
+        path, keys = environ.get("PATH_INFO", ""), tuple(sorted(due.keys))
+        self.manager.notices.of_replay(path, keys)
+        self.manager.repository.tell(Replayed(id=due.id, keys=keys, path=path))
         return self._run(environ, start_response, None)
 
 
@@ -245,7 +246,7 @@ class _Response:
             exchange.close()
             self._is_sent = True  # from here on by the second run
             return self._middleware.again(
-                self._environ, self._start_response, before, sorted(due.keys)
+                self._environ, self._start_response, before, due
             )
         exchange.fail(error)
         if self._is_sent or not isinstance(error, (StoreError, LockTimeout)):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import settings as read
 from .errors import ConfigurationError
+from .events import Event
 from .serializers import JSONSerializer, Serializer
 from .settings import DAY, LONGEST, Environ, Settings
 
@@ -44,7 +45,7 @@ class Options:
     """All that may be chosen, whatever the store.
 
     Durations are seconds, ``timedelta`` or text such as ``"30m"``; text is accepted for
-    every option but the hooks, so that it may come from an ``.ini`` file.  ``Settings``
+    every option but the hook, so that it may come from an ``.ini`` file.  ``Settings``
     says what may be given for each; the attributes hold it in one form.
 
     Raises ``ConfigurationError`` for what is unknown, wrong or contradictory.
@@ -183,7 +184,7 @@ class Options:
     """True: the data is encrypted in whatever store, and bound to its record.  Needs
     ``secret`` and the extra ``encrypt``."""
 
-    # -- outage and hooks --------------------------------------------------------------
+    # -- outage and events -------------------------------------------------------------
 
     on_store_error: Literal["raise", "anonymous"] = _option(
         "raise", read.one_of("raise", "anonymous")
@@ -191,20 +192,9 @@ class Options:
     """"anonymous": while the store is out of reach a session reads as empty, cannot be
     written, and no cookie is touched."""
 
-    on_replay: Callable[[Environ, Any], object] | None = _option(
-        None, read.maybe(read.called)
-    )
-    """Called with (environ, keys) before a request is run again."""
-
-    on_ended: Callable[[Any], object] | None = _option(None, read.maybe(read.called))
-    """Called with the ``SessionEnded`` error of a save that came too late."""
-
-    on_token_reuse: Callable[[str], object] | None = _option(
-        None, read.maybe(read.called)
-    )
-    """Called with the id of a session of which a token was presented that a rotation
-    replaced long ago (RFC 9700 4.14.2).  It may end the session, and thereby users whose
-    uploads outlast ``rotate_grace``."""
+    on_event: Callable[[Event], object] | None = _option(None, read.maybe(read.called))
+    """Called with what happens, as an object of ``wsgisession.events``, in the thread of
+    the request.  A hook that raises changes nothing; the log tells of it."""
 
     def __init__(self, **given: Unpack[Settings]) -> None:
         refuse_unknown(given, self.names())

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from .crypto.secret import weakness
 from .errors import ConfigurationError
+from .events import Event
 from .serializers import JSONSerializer, Serializer
 
 DAY = 86400
@@ -74,9 +75,7 @@ class Settings(TypedDict, total=False):
     encrypt: Flag
 
     on_store_error: Literal["raise", "anonymous"]
-    on_replay: Callable[[Environ, Any], object] | None
-    on_ended: Callable[[Any], object] | None
-    on_token_reuse: Callable[[str], object] | None
+    on_event: Callable[[Event], object] | None
 
 
 def _refused(name: str, allowed: str, value: Any) -> ConfigurationError:

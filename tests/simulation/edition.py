@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import wsgisession
@@ -38,6 +38,15 @@ __all__ = ["Key", "MemoryStore", "SessionManager", "SessionMiddleware", "wsgises
 def options(settings: Mapping[str, Any]) -> Options:
     """Options of what this edition knows; a missing one has its only behaviour there."""
     return Options(**{k: v for k, v in settings.items() if k in _KNOWN})
+
+
+def telling(ended: Callable[[Any], None]) -> dict[str, Any]:
+    """The option by which a request is told that its session had ended."""
+    if IS_FIRST:
+        return {"on_ended": ended}
+    from wsgisession.events import Dropped
+
+    return {"on_event": lambda event: isinstance(event, Dropped) and ended(event)}
 
 
 def no_replay(session: Any) -> None:

@@ -75,7 +75,7 @@ class Stage:
             settings = dict(options)
             if settings.get("on_conflict") == "callable":
                 settings["on_conflict"] = self._decide
-            settings["on_ended"] = self._ended
+            settings |= edition.telling(self._ended)
             manager = edition.SessionManager(
                 self.store, edition.options(settings), clock=now
             )
@@ -93,8 +93,8 @@ class Stage:
         if world is not None and world.current is not None:
             world.current.reports.append((kind, text))
 
-    def _ended(self, error: Any) -> None:
-        self._report("ended", str(error))
+    def _ended(self, what: Any) -> None:
+        self._report("ended", str(what))
 
     def _decide(self, conflict: Any) -> Any:
         self._report("overwritten", f"on_conflict: {sorted(conflict.keys)}")

@@ -11,9 +11,10 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from ..errors import SessionTooLarge, StoreError, VersionConflict
+from ..events import Event, Expired, Reason, Refused, StoreFailed, TokenReused
 from ..options import COOKIE_OCTETS, Options
 from ..outages import Outages
 from ..record import Key, Record, made
@@ -21,6 +22,7 @@ from ..store import LockingStore, Store, TokenStore
 from .codec import Codec
 from .expiry import Meta
 from .standing import Standing, judge
+from .watched import tell
 
 log = logging.getLogger("wsgisession")
 
@@ -58,6 +60,12 @@ class Repository:
     def failed(self, error: Exception, consequence: str) -> None:
         """Log a failure of the store that is not raised any further."""
         self.outages.note(error, consequence, now=self.now())
+        self.tell(StoreFailed(error=error, consequence=consequence))
+
+    def tell(self, event: Event) -> None:
+        """Call ``on_event``, whose failure changes nothing."""
+        if self.options.on_event is not None:
+            tell(self.options.on_event, event)
 
     # -- reading -----------------------------------------------------------------------
 
@@ -69,7 +77,7 @@ class Repository:
         """
         record = self.store.load(key)
         if record is None:
-            _tell_of_unknown(key)
+            self._is_unknown(key)
             return None
         return self._judged(record, key)
 
@@ -90,7 +98,7 @@ class Repository:
             by=by,
         )
         if record is None:
-            _tell_of_unknown(key)
+            self._is_unknown(key)
             return None
         stored = self._judged(record, key)
         if record.lease is not None and (stored is None or not is_good(stored)):
@@ -107,10 +115,10 @@ class Repository:
         now = self.now()
         standing = judge(record, key.proof, now)
         if standing < Standing.ENDED:
-            self._refused(record, standing)
+            self._is_no_use(record, standing)
             return None
         if standing is Standing.ENDED:
-            log.debug("cookie of session %s refused: ended", record.id)
+            self.is_refused(record.id, "ended")
         return self.opened(record, standing, now)
 
     def opened(self, record: Record, standing: Standing, now: float) -> Stored | None:
@@ -124,6 +132,7 @@ class Repository:
             return None
         if meta.deadline(self.options, meta.accessed) <= now:
             log.debug("cookie of session %s refused: expired", record.id)
+            self.tell(Expired(id=record.id))
             return None
         return made(Stored, (record, meta, standing))
 
@@ -131,16 +140,26 @@ class Repository:
         """Log that a record cannot be read; its bytes stay where they are."""
         log.exception("session %s is corrupt and was left alone", record.id)
 
-    def _refused(self, record: Record, standing: Standing) -> None:
+    def _is_unknown(self, key: Key) -> None:
+        """A token leads nowhere."""
+        if key.proof is not None:
+            self.is_refused(key.id or None, "unknown")
+
+    def is_refused(self, id: str | None, reason: Reason) -> None:
+        """Say why a cookie is of no use; ``id`` is None where it names no session."""
+        log.debug("cookie of session %s refused: %s", id or "unnamed", reason)
+        self.tell(Refused(id=id, reason=reason))
+
+    def _is_no_use(self, record: Record, standing: Standing) -> None:
         if standing is Standing.STRANGER:
-            log.debug("cookie of session %s refused: wrong secret", record.id)
+            self.is_refused(record.id, "wrong secret")
             return
         log.warning(
             "session %s: a token was presented that a rotation replaced long ago; "
             "it may be a stolen copy",
             record.id,
         )
-        call_hook("on_token_reuse", self.options.on_token_reuse, record.id)
+        self.tell(TokenReused(id=record.id))
 
     # -- writing -----------------------------------------------------------------------
 
@@ -202,9 +221,12 @@ class Repository:
             raise VersionConflict(record.id, None)
         return Stored(record.bare(), meta, stored.standing)
 
-    def delete(self, key: Key) -> bool:
-        """End a session, whatever lease is on it; True if it was there."""
-        return self.store.delete(key)
+    def delete(self, key: Key, *, user: str | None = None) -> bool:
+        """End a session, whatever lease is on it; True if it was there.
+
+        With ``user`` only if it is that user's.
+        """
+        return self.store.delete(key, user=user)
 
     def _issued(self, record: Record, expect: int, room: int) -> Record:
         """The record with its token, unless no browser would keep that."""
@@ -217,12 +239,6 @@ class Repository:
             size = limit + error.size - room
             raise SessionTooLarge(size, limit, biggest) from None
         return record._replace(token=token)
-
-
-def _tell_of_unknown(key: Key) -> None:
-    """Log that a token leads nowhere."""
-    if key.proof is not None:
-        log.debug("cookie of session %s refused: unknown", key.id or "in a cookie")
 
 
 def is_good(stored: Stored) -> bool:
@@ -238,13 +254,3 @@ def bare(stored: Stored) -> Stored:
 def new_version() -> int:
     """63 random bits; 0 means that nothing is stored."""
     return (int.from_bytes(os.urandom(8), "big") >> 1) or 1
-
-
-def call_hook(name: str, hook: Callable[..., object] | None, *facts: Any) -> None:
-    """Call a hook of the application, whose failure changes nothing."""
-    if hook is None:
-        return
-    try:
-        hook(*facts)
-    except Exception:
-        log.exception("the hook %s failed", name)

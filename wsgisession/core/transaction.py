@@ -17,11 +17,12 @@ from ..errors import (
     StoreError,
     VersionConflict,
 )
+from ..events import Conflicted, Created, Dropped, Ended, Merged
 from ..record import Key, Record
 from .expiry import DEFAULT
 from .first_look import Found, Plan, look
 from .outcome import DECISIONS, Action, State
-from .repository import Repository, Stored, call_hook, is_good, log
+from .repository import Repository, Stored, is_good, log
 from .standing import Standing, Turn, judge
 from .work import Work
 
@@ -36,8 +37,9 @@ class ReplayNeeded(BaseException):
     application's ``except Exception``.
     """
 
-    def __init__(self, keys: frozenset[str]) -> None:
+    def __init__(self, id: str, keys: frozenset[str]) -> None:
         super().__init__(sorted(keys))
+        self.id = id
         self.keys = keys
 
 
@@ -112,7 +114,8 @@ class Transaction:
         if stored is None or not is_good(stored):
             work.state, work.stored = State.ENDED, stored
             return
-        if stored.record.version != work.stored.record.version:
+        is_newer = stored.record.version != work.stored.record.version
+        if is_newer:
             try:
                 work.copy.rebase(stored.record.data)
             except Exception:
@@ -122,14 +125,17 @@ class Transaction:
                 return
             work.meta = work.meta.rebased(stored.meta, work.stored.meta)
         work.stored = stored
-        if (keys := work.copy.conflicts()) and work.can_replay:
+        keys = work.copy.conflicts()
+        if keys and work.can_replay:
             self._need_replay(keys)
+        if is_newer and not keys and work.has_changed():
+            self.repository.tell(Merged(id=work.id))
 
     # -- running again -----------------------------------------------------------------
 
     def _need_replay(self, keys: frozenset[str]) -> None:
         self.release()
-        self.replay_due = ReplayNeeded(keys)
+        self.replay_due = ReplayNeeded(self.work.id, keys)
         raise self.replay_due
 
     def _raise_replay_again(self) -> None:
@@ -241,16 +247,19 @@ class Transaction:
             now = self.repository.now()
 
     def _carry_out(self, action: Action, now: float, *, is_first: bool) -> None:
+        work = self.work
         match action:
             case Action.INSERT:
                 self._write(Turn.NONE, now)
                 self._end_rivals()
             case Action.SAVE:
-                if self.work.copy.overtaken:
+                if work.copy.overtaken:
                     self._decide_conflicts()
-                self._write(self.work.turn_at(now, is_first=is_first), now)
+                self._write(work.turn_at(now, is_first=is_first), now)
             case Action.BEGIN_ANEW:
                 self._write(Turn.REGENERATE, now)
+                self.repository.tell(Ended(id=work.id))
+                self.repository.tell(Created(id=work.id, user=work.meta.user))
                 self._end_rivals()
             case Action.LOG_IN_ANEW:
                 self._log_in_anew(now)
@@ -318,6 +327,8 @@ class Transaction:
             expect=0 if stored is None else stored.record.version,
         )
         work.note(saved, token)
+        if stored is None and self.repository.options.on_event is not None:
+            self.repository.tell(Created(id=work.id, user=work.meta.user))
 
     def _try(self, turn: Turn, now: float) -> None:
         """Write what fails rather than waits."""
@@ -372,6 +383,10 @@ class Transaction:
             return
         if work.can_replay:
             self._need_replay(keys)
+        named, overwritten = tuple(sorted(keys)), tuple(sorted(work.copy.overwritten()))
+        self.repository.tell(
+            Conflicted(id=work.id, keys=named, overwritten=overwritten)
+        )
         if on_conflict == "raise":
             raise SessionConflict(work.id, keys)
         if callable(on_conflict):
@@ -382,8 +397,8 @@ class Transaction:
             "could be neither locked nor run again, so what it made of them was written. "
             "Changes of the other request that were overwritten: %s",
             work.id,
-            ", ".join(sorted(keys)),
-            ", ".join(sorted(work.copy.overwritten())) or "none",
+            ", ".join(named),
+            ", ".join(overwritten) or "none",
         )
         work.copy.keep_ours()
 
@@ -392,5 +407,4 @@ class Transaction:
         if self._dropped is None:
             self._dropped = SessionEnded(self.work.id)
             log.info("%s; its changes were dropped", self._dropped)
-            hook = self.repository.options.on_ended
-            call_hook("on_ended", hook, self._dropped)
+            self.repository.tell(Dropped(id=self.work.id))

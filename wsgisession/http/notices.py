@@ -111,7 +111,8 @@ class Notices:
     def of_replay(self, path: str, keys: Sequence[str]) -> None:
         """A view ran twice; a warning at the first time for a path."""
         level = logging.WARNING if self._is_first("replay", path) else logging.DEBUG
-        log.log(level, "this view ran twice: %r, because %s changed", path, keys)
+        names = ", ".join(keys)
+        log.log(level, "this view ran twice: %r, because %s changed", path, names)
 
     def of_foreign_post(self, path: str) -> None:
         """A post from another site began no session; told once for a path."""
