@@ -21,7 +21,7 @@ ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
     1: "errors events record outages crypto crypto.secret",
-    2: "store serializers settings options crypto.*",
+    2: "store profiles serializers settings options crypto.*",
     3: "core core.* stores stores.* testing testing.* http http.cookies http.caching"
     " http.notices",
     4: "session",

@@ -15,6 +15,7 @@ from wsgisession import (
     Session,
     SessionManager,
     SessionMiddleware,
+    get_manager,
     get_session,
 )
 from wsgisession.stores.memory import MemoryStore
@@ -90,6 +91,16 @@ def test_without_a_middleware_get_session_says_so() -> None:
     for environ in ({}, {"wsgisession.session": {"another": "library's"}}):
         with pytest.raises(LookupError, match="wrapped by SessionMiddleware"):
             get_session(environ)
+
+
+def test_the_manager_of_a_request() -> None:
+    """``get_manager`` gives the one whose session it is, or asks the same question."""
+    manager = SessionManager(MemoryStore())
+    environ = {"wsgisession.manager": manager}
+    assert get_manager(environ) is manager
+    for wrong in ({}, {"wsgisession.manager": "another library's"}):
+        with pytest.raises(LookupError, match="wrapped by SessionMiddleware"):
+            get_manager(wrong)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -122,6 +122,7 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
     "cookie_partitioned": [*NO],
     "cookie_chunks": [(1, 1), (10, 10), ("3", 3)],
     "expire_at_browser_close": [*YES, *NO],
+    "profile": [(None, None), ("none", None), ("NIST-AAL2", "nist-aal2")],
     "idle_timeout": LONG,
     "absolute_timeout": [
         ("14d", 14 * DAY),
@@ -200,6 +201,7 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "cookie_partitioned": ("true or false", NO_BOOLEAN),
     "cookie_chunks": ("a whole number from 1 to 10", [None, "", 0, 11, "11", 1.5]),
     "expire_at_browser_close": ("true or false", NO_BOOLEAN),
+    "profile": ("'nist-aal1' or 'nist-aal2' or 'nist-aal3'", ["nist", "aal2", 2, True]),
     "idle_timeout": ("seconds", [*NO_SECONDS, 0, -1, "401d", float("inf")]),
     "absolute_timeout": ("seconds", [*NO_SECONDS[2:], 0, "401d", LONGEST + 1]),
     "touch_interval": ("seconds", [*NO_SECONDS[2:], -1]),

@@ -19,6 +19,7 @@ from .errors import StoreError as StoreError
 from .errors import VersionConflict as VersionConflict
 from .manager import SessionManager as SessionManager
 from .middleware import SessionMiddleware as SessionMiddleware
+from .middleware import get_manager as get_manager
 from .middleware import get_session as get_session
 from .options import Options as Options
 from .record import Key as Key
@@ -53,6 +54,7 @@ __all__ = [
     "StoreError",
     "VersionConflict",
     "events",
+    "get_manager",
     "get_session",
 ]
 

@@ -23,7 +23,7 @@ from .http.cookies import Cookies
 from .http.notices import Notices
 from .options import Options, flatten, refuse_unknown
 from .outages import Outages
-from .record import Key
+from .record import Key, Record
 from .session import Session
 from .settings import user_id
 from .store import (
@@ -251,6 +251,19 @@ class SessionManager:
             f"{type(self.store).__name__} cannot list its sessions; "
             "that needs a store on the server with records() and delete_expired()"
         )
+
+    # -- the store -----------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Ask the store for a session that nobody has; for a health check.
+
+        Raises ``StoreError`` where the store is out of reach.
+        """
+        now, token = self.repository.now(), None
+        probe = Record("0" * 32, 1, b"", now, now, now + 60)
+        if _capabilities(self.store).token_octets is not None:
+            token = cast(TokenStore, self.store).save(probe, expect=0)
+        self.store.load(Key(probe.id, "0" * 64, token))
 
     # -- what is logged ----------------------------------------------------------------
 

@@ -133,6 +133,20 @@ def get_session(environ: Mapping[str, Any], key: str = ENVIRON_KEY) -> Session:
     return session
 
 
+def get_manager(environ: Mapping[str, Any]) -> SessionManager:
+    """The manager of a request's session; raises ``LookupError`` where there is none.
+
+    By it a view lists and ends the sessions of a user, or edits another session.
+    """
+    manager = environ.get(MANAGER_KEY)
+    if not isinstance(manager, SessionManager):
+        raise LookupError(
+            f"there is no manager at environ[{MANAGER_KEY!r}]; "
+            "is the application wrapped by SessionMiddleware?"
+        )
+    return manager
+
+
 class _Response:
     """One run of the application: its headers are held back until they must leave.
 

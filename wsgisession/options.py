@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import settings as read
 from .errors import ConfigurationError
 from .events import Event
+from .profiles import COOKIE, PROFILES, Profile
 from .serializers import JSONSerializer, Serializer
 from .settings import DAY, LONGEST, Environ, Settings
 
@@ -92,6 +93,13 @@ class Options:
     """True: no Max-Age.  Many browsers keep such cookies over a restart all the same."""
 
     # -- life --------------------------------------------------------------------------
+
+    profile: Literal["nist-aal1", "nist-aal2", "nist-aal3"] | None = _option(
+        None, read.maybe(read.one_of(*PROFILES))
+    )
+    """The limits of an authentication assurance level (NIST SP 800-63B-4 2.1.3 to 2.3.3,
+    5.1.1) for both timeouts and for the cookie.  What is given beside it, or asked for by
+    ``set_expiry()``, can only be stricter.  It covers sessions, not authenticators."""
 
     idle_timeout: float = _option(14.0 * DAY, read.seconds(1))
     """Seconds without a request after which a session is over (OWASP ASVS 7.3.1).  Where
@@ -209,8 +217,15 @@ class Options:
         """The names of all options."""
         return tuple(each.name for each in fields(cls))
 
+    @property
+    def idle_limit(self) -> float | None:
+        """Seconds of inactivity that no session may ask to exceed; None: no limit."""
+        return None if self.profile is None else PROFILES[self.profile].idle_timeout
+
     def _fit(self, given: Mapping[str, object]) -> None:
         """Cut a default to what was given: who shortens one need not touch the others."""
+        if self.profile is not None:
+            self._take(PROFILES[self.profile], given)
         end = self.absolute_timeout
         if "idle_timeout" not in given and end is not None:
             object.__setattr__(self, "idle_timeout", min(self.idle_timeout, end))
@@ -218,7 +233,36 @@ class Options:
             lease = min(self.lock_lease, self.idle_timeout)
             object.__setattr__(self, "lock_lease", lease)
 
+    def _take(self, profile: Profile, given: Mapping[str, object]) -> None:
+        """Take the defaults of a profile."""
+        if "absolute_timeout" not in given:
+            object.__setattr__(self, "absolute_timeout", profile.absolute_timeout)
+        if "idle_timeout" not in given and profile.idle_timeout is not None:
+            object.__setattr__(self, "idle_timeout", profile.idle_timeout)
+        for name, allowed in COOKIE.items():
+            if name not in given:
+                object.__setattr__(self, name, allowed[0])
+
+    def _refused_by_the_profile(self) -> Iterable[str]:
+        if self.profile is None:
+            return
+        for name, limit in PROFILES[self.profile]._asdict().items():
+            value = getattr(self, name)
+            if limit is not None and (value is None or value > limit):
+                yield (
+                    f"{name} is above the {limit:.10g} seconds that the profile "
+                    f"{self.profile!r} allows; lower it, or leave it out"
+                )
+        for name, allowed in COOKIE.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                yield (
+                    f"{name}={value!r} is looser than the profile {self.profile!r} "
+                    f"allows; it must be {' or '.join(map(repr, allowed))}, or left out"
+                )
+
     def _contradictions(self) -> Iterable[str]:
+        yield from self._refused_by_the_profile()
         yield from self._refused_by_browsers()
         end = self.absolute_timeout
         if end is not None and self.idle_timeout > end:

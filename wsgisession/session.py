@@ -271,11 +271,12 @@ class Session(MutableMapping[str, Any]):
 
         An int is seconds of inactivity, 0 the browser's close, a ``datetime`` or
         ``timedelta`` a moment, None the default.  Never later than
-        ``absolute_timeout`` allows.
+        ``absolute_timeout`` and ``profile`` allow: that is cut, and logged once.
         """
         expiry = Expiry.of(value, now=self._access.repository.now())
         work = self._access.writing().work
         work.meta = work.meta._replace(expiry=expiry)
+        self._access.repository.warn_if_cut(work.meta)
 
     def get_expiry_age(
         self,

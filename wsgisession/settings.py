@@ -50,6 +50,7 @@ class Settings(TypedDict, total=False):
     cookie_chunks: Count
     expire_at_browser_close: Flag
 
+    profile: Literal["nist-aal1", "nist-aal2", "nist-aal3"] | None
     idle_timeout: Duration
     absolute_timeout: Duration | None
     touch_interval: Duration | None

@@ -79,9 +79,20 @@ class Meta(NamedTuple):
         idle, until, _ = self.expiry
         if until is None:
             until = accessed + (options.idle_timeout if idle is None else idle)
+        if options.profile is not None and options.idle_limit is not None:
+            until = min(until, accessed + options.idle_limit)
         if options.absolute_timeout is None:
             return until
         return min(until, self.created + options.absolute_timeout)
+
+    def is_cut(self, options: Options, now: float) -> bool:
+        """Whether the session asked for a later end than it can ever have."""
+        idle, until, _ = self.expiry
+        if until is not None:
+            return until > self.deadline(options, now)
+        if idle is None:
+            return False
+        return now + idle > self._replace(created=now).deadline(options, now)
 
     def has_passed(self, options: Options, now: float) -> bool:
         """Whether the session is over although it is in use now: an expiry in the past,
@@ -94,12 +105,14 @@ class Meta(NamedTuple):
 
         A tenth of a short idle timeout, lest a session expire while it is in use.
         """
-        if self.expiry.until is not None or options.touch_interval is None:
+        idle, until, _ = self.expiry
+        limit = None if options.profile is None else options.idle_limit
+        if options.touch_interval is None or (until is not None and limit is None):
             return False
         late = now - self.accessed
-        idle = self.expiry.idle
-        idle = options.idle_timeout if idle is None else idle
-        return late >= options.touch_interval or late >= idle / 10
+        if until is not None or idle is None:
+            idle = options.idle_timeout
+        return late >= options.touch_interval or late >= min(idle, limit or idle) / 10
 
     def ends_with_browser(self, options: Options) -> bool:
         """Whether the cookie is to have no Max-Age."""

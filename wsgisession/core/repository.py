@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from ..errors import SessionTooLarge, StoreError, VersionConflict
@@ -52,6 +53,8 @@ class Repository:
     """Octets that a token may have, where the token is the record."""
     fills: bool = False
     """Whether the store is to be given the values beside the data."""
+    cut_is_told: threading.Event = field(default_factory=threading.Event)
+    """Whether the log knows that a ``set_expiry()`` was cut."""
 
     def now(self) -> float:
         """Epoch seconds."""
@@ -61,6 +64,18 @@ class Repository:
         """Log a failure of the store that is not raised any further."""
         self.outages.note(error, consequence, now=self.now())
         self.tell(StoreFailed(error=error, consequence=consequence))
+
+    def warn_if_cut(self, meta: Meta) -> None:
+        """Log, once, that ``set_expiry()`` asked for more than the options allow."""
+        options = self.options
+        if not self.cut_is_told.is_set() and meta.is_cut(options, self.now()):
+            self.cut_is_told.set()
+            log.warning(
+                "set_expiry() asked for a longer life than the options allow, and is "
+                "cut: absolute_timeout is %s seconds, profile %s; this is said once",
+                options.absolute_timeout,
+                options.profile,
+            )
 
     def tell(self, event: Event) -> None:
         """Call ``on_event``, whose failure changes nothing."""
