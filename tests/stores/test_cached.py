@@ -488,7 +488,7 @@ def test_no_increment_is_lost_while_the_cache_is_restarted(
     (tmp_path / "redis").mkdir()
     url, log = f"sqlite:///{tmp_path}/sessions.db", tmp_path / "log"
     with (
-        RedisServer(tmp_path / "redis") as server,
+        RedisServer(tmp_path / "redis", "--appendonly", "no") as server,
         gunicorn(url, log, SESSION_CACHE_URL=server.url) as port,
         ThreadPoolExecutor(1) as pool,
     ):
