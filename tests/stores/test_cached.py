@@ -478,10 +478,10 @@ def test_no_increment_is_lost_while_the_cache_is_restarted(
 
     def kill_and_restart(server: RedisServer) -> int:
         kills = 0
-        while not done.wait(0.7):
+        while not done.wait(0.2):
             server.kill()
             kills += 1
-            time.sleep(0.3)
+            time.sleep(0.2)
             server.start()
         return kills
 
@@ -497,7 +497,7 @@ def test_no_increment_is_lost_while_the_cache_is_restarted(
             cookie = press(port, method, "/increment", lambda *_: {"key": "n"})
         finally:
             done.set()
-        assert killing.result() >= 2
+        assert killing.result() >= 1
         with Client(port, cookie) as client:  # a reader may be cache_ttl behind
             assert client("POST", "/read", key="n") == str(CLIENTS * TIMES)
     assert "costs speed" in log.read_text()
