@@ -8,6 +8,9 @@ out of the store (positive control).
 /read?key=n         the number, 0 if there is none
 /append?value=v     put a value into a list in a dict in the session; any method
 /values             those values, with a blank between them
+/login?user=u       log in
+/share?value=v      count one more in the user's data, and put a value into a list there
+/shared             the count, and those values, with a blank between them
 /slow?until=path    look at the session, say on stderr who does, and stay until there is
                     a file at the path, a minute at most
 /hold?until=path    the same, with the session's lock taken by hand
@@ -52,6 +55,25 @@ def values(session: Session, query: Query) -> str:
     return " ".join(session["cart"]["items"])
 
 
+def log_in(session: Session, query: Query) -> str:
+    session.login(query["user"])
+    return "logged in"
+
+
+def share(session: Session, query: Query) -> str:
+    data = session.user_data
+    count = data.get("n", 0)
+    time.sleep(THINK)
+    data["n"] = count + 1
+    data.setdefault("cart", {}).setdefault("items", []).append(query["value"])
+    return "shared"
+
+
+def shared(session: Session, query: Query) -> str:
+    data = session.user_data
+    return " ".join([str(data["n"]), *data["cart"]["items"]])
+
+
 def slow(session: Session, query: Query) -> str:
     len(session)
     return stay(query)
@@ -79,6 +101,9 @@ ROUTES: dict[str, Callable[[Session, Query], object]] = {
     "/read": read,
     "/append": append,
     "/values": values,
+    "/login": log_in,
+    "/share": share,
+    "/shared": shared,
     "/slow": slow,
     "/hold": hold,
     "/pid": pid,

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,16 +110,28 @@ def press(
     """
     with Client(port) as first:
         first("POST", "/increment", key="made")
+    press_by(port, [first.cookie] * CLIENTS, method, path, query_of)
+    return first.cookie
+
+
+def press_by(
+    port: int,
+    cookies: Sequence[str],
+    method: str,
+    path: str,
+    query_of: Callable[[int, int], dict[str, str]],
+) -> None:
+    """The same by a client for each of the cookies."""
 
     def one(client_number: int) -> None:
-        with Client(port, first.cookie) as client:
+        cookie = cookies[client_number]
+        with Client(port, cookie) as client:
             for number in range(TIMES):
                 client(method, path, **query_of(client_number, number))
-            assert client.cookie == first.cookie
+            assert client.cookie == cookie
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(one, range(CLIENTS)))
-    return first.cookie
+    with ThreadPoolExecutor(len(cookies)) as pool:
+        list(pool.map(one, range(len(cookies))))
 
 
 def count(port: int, cookie: str, key: str) -> int:

@@ -309,6 +309,7 @@ LOOKS: dict[str, Any] = {
     "ended": lambda s: s.ended,
     "new": lambda s: s.new,
     "user": lambda s: s.user,
+    "user_data": lambda s: s.user and s.user_data,
     "created": lambda s: s.created,
     "last_accessed": lambda s: s.last_accessed,
     "expires": lambda s: s.expires,

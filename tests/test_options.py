@@ -138,6 +138,8 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
         *[(300, 300), ("5m", 300), ("1h", HOUR)],
     ],
     "rotate_grace": [(1, 1), ("1d", DAY), *((g, k) for g, k in LONG if k <= DAY)],
+    "max_sessions_per_user": [(None, None), ("none", None), (1, 1), ("5", 5)],
+    "at_session_limit": [("evict", "evict"), ("Refuse", "refuse")],
     "secret": [
         (SECRET, (SECRET.encode(),)),
         (SECRET.encode(), (SECRET.encode(),)),
@@ -207,6 +209,8 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "touch_interval": ("seconds", [*NO_SECONDS[2:], -1]),
     "rotate_every": ("seconds", [*NO_SECONDS[2:], 0, 59, "59s"]),
     "rotate_grace": ("seconds", [*NO_SECONDS, 0, 0.5, "2d"]),
+    "max_sessions_per_user": ("a whole number from 1", [0, "0", -1, 1.5, True]),
+    "at_session_limit": ("'evict' or 'refuse'", [None, "", "kill", True]),
     "secret": ("secret", [None, "", b"", 5, [5], "short", b"short"]),
     "locking": ("'auto', 'always', 'never' or a callable", [None, "", "often", True]),
     "replay": ("true or false", NO_BOOLEAN),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import CLIENTS, TIMES, Client, count, gunicorn, press, said
+from .servers import CLIENTS, TIMES, Client, count, gunicorn, press, press_by, said
 
 pytest.importorskip("gunicorn")
 
@@ -71,6 +71,27 @@ def test_a_change_inside_a_value_is_no_less(port: int, log: Path, method: str) -
     )
     with Client(port, cookie) as client:
         values = client("GET", "/values").split()
+    assert sorted(values) == sorted(
+        f"{one}.{number}" for one in range(CLIENTS) for number in range(TIMES)
+    )
+    assert LOSS not in log.read_text()
+
+
+@KINDS
+@METHODS
+def test_sessions_of_one_user_lose_nothing_that_they_share(
+    port: int, log: Path, method: str
+) -> None:
+    """P1: 16 sessions of a user x 50 increments and appends to ``user_data``."""
+    cookies = []
+    for _ in range(CLIENTS):
+        with Client(port) as client:
+            client("POST", "/login", user=f"ann by {method}")
+            cookies.append(client.cookie)
+    press_by(port, cookies, method, "/share", lambda one, n: {"value": f"{one}.{n}"})
+    with Client(port, cookies[0]) as client:
+        count, *values = client("GET", "/shared").split()
+    assert int(count) == CLIENTS * TIMES
     assert sorted(values) == sorted(
         f"{one}.{number}" for one in range(CLIENTS) for number in range(TIMES)
     )

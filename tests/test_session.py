@@ -172,6 +172,8 @@ def test_a_token_is_shown_nowhere(
     """P5: no repr, no attribute, no error and no log line holds it."""
     caplog.set_level(logging.DEBUG)
     session = stored(manager, n=1)
+    session.login("ann")
+    session.save()
     token = str(manager.token_of(session))
     record = manager.store.load(key_of(session))
     assert repr(session) == f"<Session {session.id[:8]} ['n']>"

@@ -16,6 +16,7 @@ from .errors import SessionEnded as SessionEnded
 from .errors import SessionError as SessionError
 from .errors import SessionTooLarge as SessionTooLarge
 from .errors import StoreError as StoreError
+from .errors import TooManySessions as TooManySessions
 from .errors import VersionConflict as VersionConflict
 from .manager import SessionManager as SessionManager
 from .middleware import SessionMiddleware as SessionMiddleware
@@ -29,6 +30,7 @@ from .serializers import JSONSerializer as JSONSerializer
 from .serializers import Kind as Kind
 from .session import Session as Session
 from .store import Capabilities as Capabilities
+from .user_data import UserData as UserData
 
 __all__ = [
     "ABSENT",
@@ -52,6 +54,8 @@ __all__ = [
     "SessionMiddleware",
     "SessionTooLarge",
     "StoreError",
+    "TooManySessions",
+    "UserData",
     "VersionConflict",
     "events",
     "get_manager",

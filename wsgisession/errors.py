@@ -110,6 +110,18 @@ class SessionEnded(SessionError):
         self.id = id
 
 
+class TooManySessions(SessionError):
+    """The user has as many sessions as ``max_sessions_per_user`` allows.
+
+    Raised by ``login()`` where ``at_session_limit="refuse"``.
+    """
+
+    def __init__(self, user: str, limit: int) -> None:
+        super().__init__(f"user {user!r} has {limit} sessions already; end one of them")
+        self.user = user
+        self.limit = limit
+
+
 class SessionClosed(SessionError):
     """The request is over, or its headers have left and a cookie would be needed."""
 

@@ -14,13 +14,16 @@ from .core.access import Access
 from .core.codec import Codec
 from .core.first_look import Found, Plan
 from .core.repository import Repository, Stored
+from .core.reserved import Purpose, key_of
 from .core.standing import Standing
 from .core.transaction import Transaction
+from .core.user_values import UserValues
 from .core.watched import WatchedStore
 from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
 from .errors import ConfigurationError, LockTimeout
 from .http.cookies import Cookies
 from .http.notices import Notices
+from .mapping import StoredMapping
 from .options import Options, flatten, refuse_unknown
 from .outages import Outages
 from .record import Key, Record
@@ -62,19 +65,10 @@ class SessionManager:
     ) -> None:
         options = options or Options()
         can = _capabilities(store)
-        if options.encrypt and can.token_octets is None:
+        for problem in _beyond(can, options):
+            raise ConfigurationError(f"{problem}; {type(store).__name__} cannot")
+        if options.encrypt and not can.encrypts:
             store = encrypted(cast(Store, store), options.secret)
-        elif options.encrypt and not can.encrypts:
-            raise ConfigurationError(
-                f"encrypt=True, but {type(store).__name__} was made without it: what a "
-                "client holds is encrypted by the store that issues it; give it the "
-                "option too"
-            )
-        if options.locking == "always" and not can.locks:
-            raise ConfigurationError(
-                f"locking='always' needs a store that can lock; "
-                f"{type(store).__name__} cannot"
-            )
         self.store = store
         self.options = options
         self.cookies = Cookies(options)
@@ -205,6 +199,8 @@ class SessionManager:
 
     def _listed(self, user: str | None) -> Iterator[Session]:
         for record in self._iterable().records(user=user):
+            if not record.proof:
+                continue  # reserved for our own use, and no session
             now = self.repository.now()
             stored = self.repository.opened(record, Standing.CURRENT, now)
             session = None if stored is None else self._session(stored)
@@ -231,6 +227,33 @@ class SessionManager:
             if not found:
                 return ended
             ended += found
+
+    def forget_user(self, user: str | int) -> int:
+        """End all sessions of a user, and then delete the user's data.
+
+        Returns how many sessions there were, as ``end_user()`` does.
+        """
+        ended = self.end_user(user)
+        if _capabilities(self.store).token_octets is None:
+            for purpose in Purpose:
+                self.store.delete(key_of(purpose, user_id(user)))
+        return ended
+
+    @contextmanager
+    def edit_user_data(self, user: str | int) -> Iterator[StoredMapping]:
+        """Hold the lock of a user's data for a ``with`` block, and save it at the end.
+
+        An exception in the block drops what it changed.
+        """
+        values = UserValues(
+            self.repository, user_id(user), "edit_user_data()", lambda keys: None
+        )
+        try:
+            values.lock(None)
+            yield StoredMapping(values)
+            values.save()
+        finally:
+            values.release()
 
     def delete_expired(self, progress: Callable[[int], object] | None = None) -> int:
         """Forget what has expired, in batches; returns how many records it was.
@@ -307,6 +330,19 @@ def _capabilities(store: object) -> Capabilities:
                 f"methods of wsgisession.store.{protocol.__name__}"
             )
     return can
+
+
+def _beyond(can: Capabilities, options: Options) -> Iterator[str]:
+    """What the options ask of a store that cannot do it."""
+    if options.encrypt and can.token_octets is not None and not can.encrypts:
+        yield (
+            "with encrypt=True a store that issues what clients hold has to encrypt it, "
+            "and must be given the option too"
+        )
+    if options.max_sessions_per_user is not None and not (can.locks and can.lists):
+        yield "max_sessions_per_user needs a store on the server that locks and lists"
+    if options.locking == "always" and not can.locks:
+        yield "locking='always' needs a store that can lock"
 
 
 def _tokens(can: Capabilities, options: Options, room: int) -> Tokens:

@@ -121,6 +121,19 @@ class Options:
     seen: longer than your longest upload, or its session is over when it ends.  A
     ``rotate_every`` below it is refused."""
 
+    # -- users -------------------------------------------------------------------------
+
+    max_sessions_per_user: int | None = _option(None, read.maybe(read.whole(1)))
+    """How many sessions a user may have at once; None: any number.  Counted at a login,
+    under a lock.  Needs a store that locks and lists; a Redis that evicts may have
+    evicted the lock as well."""
+
+    at_session_limit: Literal["evict", "refuse"] = _option(
+        "evict", read.one_of("evict", "refuse")
+    )
+    """"evict": a login ends the session that was used longest ago; "refuse": it raises
+    ``TooManySessions``."""
+
     # -- secrets -----------------------------------------------------------------------
 
     secret: tuple[bytes, ...] = field(

@@ -6,18 +6,19 @@ concrete store; the verbs of who answers the request are not here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .core.access import Access
 from .core.expiry import DEFAULT, Expiry, Wish, utc
-from .core.merge import ABSENT
 from .core.outcome import State
 from .core.standing import Turn
 from .core.transaction import Transaction
+from .mapping import StoredMapping
 from .settings import user_id
+from .user_data import OfUser, UserData
 
 View = TypeVar("View", bound="Session")
 
@@ -29,62 +30,22 @@ class Asked:
 _AS_ASKED = Asked()
 
 
-class Session(MutableMapping[str, Any]):
+class Session(StoredMapping):
     """A visitor's values, by string keys; saved by itself when the response begins.
 
     Changes inside a value are seen as well: ``session["cart"].append(...)`` is enough.
     Made by the middleware or by a ``SessionManager``, never by an application.
     """
 
-    __slots__ = ("__weakref__", "_access")
+    __slots__ = ()
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    _access: Access
 
     def view(self, cls: type[View]) -> View:
         """The same session with the methods of a subclass, for a framework's names."""
         return cls(self._access)
 
     # -- the mapping -------------------------------------------------------------------
-
-    def __getitem__(self, key: str) -> Any:
-        value = self._access.reading().get(key)
-        if value is ABSENT:
-            raise KeyError(key)
-        return value
-
-    def get(self, key: str, default: Any = None) -> Any:
-        value = self._access.reading().get(key)
-        return default if value is ABSENT else value
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._access.reading().has(key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if not isinstance(key, str):
-            raise TypeError(f"session keys are strings, not {type(key).__name__}")
-        self._access.writing().work.copy.set(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        self._access.writing().work.copy.remove(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return self._access.reading().keys()
-
-    def __len__(self) -> int:
-        copy = self._access.reading()
-        copy.keys()
-        return len(copy.values)
-
-    def __ior__(self, other: Any) -> Session:  # type: ignore[misc]
-        self.update(other)
-        return self
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return self.copy() | dict(other)
-
-    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(other) | self.copy()
 
     def clear(self) -> None:
         """End the session, as ``flush()`` does: this is how people log out.
@@ -97,10 +58,6 @@ class Session(MutableMapping[str, Any]):
             self._access.writing().work.copy.clear()
         else:
             self.flush()
-
-    def copy(self) -> dict[str, Any]:
-        """The values as a plain dict."""
-        return dict(self.items())
 
     def __repr__(self) -> str:
         transaction = self._access.transaction
@@ -152,6 +109,15 @@ class Session(MutableMapping[str, Any]):
     def user(self) -> str | None:
         """The user that ``login()`` bound it to."""
         return self._work().work.meta.user
+
+    @property
+    def user_data(self) -> UserData:
+        """What all sessions of this user share; ``LookupError`` without a user."""
+        if (user := self.user) is None:
+            raise LookupError(
+                "this session has no user; user_data needs a login() first"
+            )
+        return UserData(OfUser(self._access, user))
 
     @property
     def login_details(self) -> Mapping[str, Any]:
@@ -259,10 +225,10 @@ class Session(MutableMapping[str, Any]):
         An id that is a whole number is kept as its digits: ``login(42)`` is ``"42"``.
         Values are kept, unless they are another user's.  Both clocks begin anew (NIST
         SP 800-63B-4 5.2).  ``details`` (text, numbers: device, address, ...) are for a
-        list of the user's sessions.
+        list of the user's sessions.  Raises ``TooManySessions`` where the options limit
+        them and ``at_session_limit`` is "refuse".
         """
-        user = user_id(user)
-        self._access.writing("login()").work.log_in(user, details)
+        self._access.log_in(user_id(user), details)
 
     # -- expiry, in Django's words -----------------------------------------------------
 

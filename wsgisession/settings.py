@@ -57,6 +57,9 @@ class Settings(TypedDict, total=False):
     rotate_every: Duration | None
     rotate_grace: Duration
 
+    max_sessions_per_user: Count | None
+    at_session_limit: Literal["evict", "refuse"]
+
     secret: Secret | Iterable[Secret]
 
     locking: Literal["auto", "always", "never"] | Callable[[Environ], bool]

@@ -7,7 +7,7 @@ the access itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from .merge import WorkingCopy
 from .outcome import State
 from .repository import Repository
 from .transaction import Transaction
+from .user_side import UserSide
 
 
 class Access:
@@ -34,6 +35,7 @@ class Access:
         "_locks_again",
         "_may_replay",
         "_plan",
+        "_user_side",
         "failure",
         "repository",
         "transaction",
@@ -45,6 +47,8 @@ class Access:
         self.failure: StoreError | LockTimeout | None = None
         """What the application was told by the store, and may have swallowed."""
         self._plan = plan
+        self._user_side: UserSide | None = None
+        """What is done for the user beside the session, if anything is."""
         self._may_replay = True
         self._locks = False
         self._locks_again = False
@@ -112,6 +116,43 @@ class Access:
                 )
         return transaction
 
+    def changing(self) -> WorkingCopy:
+        """The values, for a change."""
+        return self.writing().work.copy
+
+    def log_in(self, user: str, details: Mapping[str, Any]) -> None:
+        """Bind the session to a user."""
+        transaction = self.writing("login()")
+        with self.noting_failure():
+            self._beside(transaction).log_in(user, details)
+
+    def values_of(self, user: str) -> WorkingCopy:
+        """The values of the session's user, locked where the request locks."""
+        transaction = self.in_store()
+        if self._locks_again:
+            self._lock_again(transaction)
+        with self.noting_failure():
+            return self._beside(transaction).look(user, locks=self._locks)
+
+    def save_values_of_user(self) -> None:
+        """Write the values of the user now, and nothing of the session."""
+        transaction = self.in_store()
+        with self.noting_failure():
+            transaction.raise_replay_again()
+            self._beside(transaction).save_values()
+            transaction.raise_dropped()
+
+    def lock_values_of(self, user: str, wait: float | None) -> None:
+        """Take the lock of the session, and then that of its user."""
+        self.lock(wait)
+        with self.noting_failure():
+            self._beside(self.in_store()).lock(user, wait)
+
+    def _beside(self, transaction: Transaction) -> UserSide:
+        if self._user_side is None:
+            self._user_side = UserSide(transaction)
+        return self._user_side
+
     def in_store(self) -> Transaction:
         """The transaction, for what needs the store and is no change."""
         transaction = self.transaction
@@ -128,7 +169,7 @@ class Access:
         """Write now; the next look takes the lock again, in a request that locks."""
         transaction = self.writing()
         with self.noting_failure():
-            transaction.save()
+            self._carry_out(transaction.save)
         self._locks_again = self._locks
 
     def lock(self, wait: float | None) -> None:
@@ -145,7 +186,7 @@ class Access:
         transaction = self.in_store()
         self._locks = self._locks_again = False
         with self.noting_failure():
-            transaction.unlock()
+            self._carry_out(transaction.unlock)
 
     def enter_lock(self) -> None:
         """A ``with`` block around a lock begins."""
@@ -159,7 +200,10 @@ class Access:
             return
         self._locks, self._locks_again = locked_before, False
         with self.noting_failure():
-            transaction.release() if is_failed else transaction.unlock()
+            if is_failed:
+                self._release(transaction)
+            else:
+                self._carry_out(transaction.unlock)
         transaction.work.forbid_replay()
         self._locks_again = self._locks
 
@@ -188,6 +232,22 @@ class Access:
     def is_closed(self) -> bool:
         """Whether the request is over."""
         return self._is_closed
+
+    def _carry_out(self, end: Callable[[], None]) -> None:
+        """Save what is the user's, and then the session; the leases of the user end."""
+        if self._user_side is None:
+            end()
+            return
+        try:
+            self._user_side.save()
+            end()
+        finally:
+            self._user_side.release()
+
+    def _release(self, transaction: Transaction) -> None:
+        if self._user_side is not None:
+            self._user_side.release()
+        transaction.release()
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -218,13 +278,20 @@ class Access:
             work = transaction.work
             if not options.auto:
                 work.revert()
+                if self._user_side is not None:
+                    self._user_side.revert()
             if options.save_every_request and work.state is State.STORED:
                 work.force()
-            transaction.commit()
+            if self._user_side is None:
+                transaction.commit()
+            else:
+                self._carry_out(transaction.commit)
 
     def roll_back(self) -> None:
         """Drop what a failed request did, but for an end, which stands."""
         self._is_dropped = True
+        if self._user_side is not None:
+            self._user_side.release()
         if self.transaction is not None:
             self.transaction.roll_back()
 
@@ -240,7 +307,7 @@ class Access:
         if self.transaction is None or self._is_closed or self._is_dropped:
             return
         if self.repository.options.auto:
-            self.transaction.commit_late()
+            self._carry_out(self.transaction.commit_late)
 
     def close(self) -> None:
         """The request is over; a lock that is still held goes without a save.
@@ -255,5 +322,5 @@ class Access:
         if transaction is None or was_closed:
             return
         transaction.work.plan = NO_PLAN
-        if transaction.work.locked:
-            transaction.release()
+        if transaction.work.locked or self._user_side is not None:
+            self._release(transaction)

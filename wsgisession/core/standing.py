@@ -55,7 +55,12 @@ class Turn(IntEnum):
 
 
 def judge(record: Record, proof: str | None, now: float) -> Standing:
-    """The standing of a client; None for administration, which may do anything."""
+    """The standing of a client; None for administration, which may do anything.
+
+    A record without a proof is reserved for our own use, and no session.
+    """
+    if not record.proof:
+        return Standing.STRANGER
     if proof is None or compare_digest(proof, record.proof):
         return Standing.CURRENT
     if record.admits(proof, now):

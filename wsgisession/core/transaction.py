@@ -12,13 +12,13 @@ from ..errors import (
     ConfigurationError,
     LockTimeout,
     SessionClosed,
-    SessionConflict,
     SessionEnded,
     StoreError,
     VersionConflict,
 )
-from ..events import Conflicted, Created, Dropped, Ended, Merged
+from ..events import Created, Dropped, Ended, Merged
 from ..record import Key, Record
+from .conflicts import decide
 from .expiry import DEFAULT
 from .first_look import Found, Plan, look
 from .outcome import DECISIONS, Action, State
@@ -82,7 +82,7 @@ class Transaction:
 
     def lock(self, wait: float | None = None) -> None:
         """Take the lock, and put what was written here on what is stored now."""
-        self._raise_replay_again()
+        self.raise_replay_again()
         if self.work.state is not State.STORED or self.work.locked:
             return
         if self.repository.locks is None:
@@ -94,7 +94,7 @@ class Transaction:
 
     def unlock(self) -> None:
         """Write what was changed, and let other requests in."""
-        self._raise_replay_again()
+        self.raise_replay_again()
         if self.work.has_changed():
             self.save()
         self.release()
@@ -126,19 +126,21 @@ class Transaction:
             work.meta = work.meta.rebased(stored.meta, work.stored.meta)
         work.stored = stored
         keys = work.copy.conflicts()
-        if keys and work.can_replay:
-            self._need_replay(keys)
+        if keys:
+            self.replay_if_possible(keys)
         if is_newer and not keys and work.has_changed():
             self.repository.tell(Merged(id=work.id))
 
     # -- running again -----------------------------------------------------------------
 
-    def _need_replay(self, keys: frozenset[str]) -> None:
-        self.release()
-        self.replay_due = ReplayNeeded(self.work.id, keys)
-        raise self.replay_due
+    def replay_if_possible(self, keys: frozenset[str]) -> None:
+        """Raise ``ReplayNeeded``, unless the request can be run only once."""
+        if self.work.can_replay:
+            self.release()
+            self.replay_due = ReplayNeeded(self.work.id, keys)
+            raise self.replay_due
 
-    def _raise_replay_again(self) -> None:
+    def raise_replay_again(self) -> None:
         """Nothing of this run counts any more, even where the application goes on."""
         if self.replay_due is not None:
             raise self.replay_due
@@ -174,8 +176,7 @@ class Transaction:
         if work.state is State.ABSENT:
             work.force()
         self.commit()
-        if self._dropped is not None:
-            raise self._dropped
+        self.raise_dropped()
         work.copy.agree()
 
     def roll_back(self) -> None:
@@ -264,7 +265,7 @@ class Transaction:
             case Action.LOG_IN_ANEW:
                 self._log_in_anew(now)
             case Action.REPORT:
-                self._report()
+                self.drop(SessionEnded(work.id))
             case Action.ROTATE:
                 self._try(Turn.ROTATE, now)
             case Action.CONFIRM:
@@ -377,34 +378,36 @@ class Transaction:
 
     def _decide_conflicts(self) -> None:
         """What to do about keys that were read here and changed by another request."""
-        work, on_conflict = self.work, self.repository.options.on_conflict
-        keys = work.copy.conflicts()
-        if not keys:
-            return
-        if work.can_replay:
-            self._need_replay(keys)
-        named, overwritten = tuple(sorted(keys)), tuple(sorted(work.copy.overwritten()))
-        self.repository.tell(
-            Conflicted(id=work.id, keys=named, overwritten=overwritten)
-        )
-        if on_conflict == "raise":
-            raise SessionConflict(work.id, keys)
-        if callable(on_conflict):
-            work.copy.accept(on_conflict(work.copy.conflict(work.id)))
-            return
-        log.warning(
-            "session %s: another request changed %s, which this request had read; it "
-            "could be neither locked nor run again, so what it made of them was written. "
-            "Changes of the other request that were overwritten: %s",
-            work.id,
-            ", ".join(named),
-            ", ".join(overwritten) or "none",
-        )
-        work.copy.keep_ours()
+        keys = self.work.copy.conflicts()
+        if keys:
+            self.replay_if_possible(keys)
+            decide(self.repository, self.work.copy, keys, id=self.work.id)
 
-    def _report(self) -> None:
-        """What was written is dropped, because a save must not undo an end."""
+    def drop(self, error: SessionEnded) -> None:
+        """What was written is dropped, because a save must not undo an end; told once."""
         if self._dropped is None:
-            self._dropped = SessionEnded(self.work.id)
-            log.info("%s; its changes were dropped", self._dropped)
-            self.repository.tell(Dropped(id=self.work.id))
+            self._dropped = error
+            log.info("%s; its changes were dropped", error)
+            self.repository.tell(Dropped(id=error.id))
+
+    def raise_dropped(self) -> None:
+        """Raise ``SessionEnded`` where what was written could not be kept."""
+        if self._dropped is not None:
+            raise self._dropped
+
+    def has_ended(self) -> bool:
+        """Whether another request has ended the session; asks the store.
+
+        Where the session is to be written, it is locked by that, so that nothing can come
+        in between what is written before it and itself.
+        """
+        work = self.work
+        if work.state is not State.STORED:
+            return work.state is State.ENDED and not work.has_logged_in
+        if work.locked or self.repository.locks is None or not work.has_changed():
+            found = self.repository.find(work.own_key)
+            if found is None or not is_good(found):
+                work.state, work.stored = State.ENDED, found
+        else:
+            self.lock()
+        return work.state is State.ENDED and not work.has_logged_in

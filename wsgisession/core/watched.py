@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias, cast
 
 from ..events import Ended, Event, Loaded, Saved, Waited
 from ..record import Key, Record
-from ..store import Capabilities, LockingStore, Store, TokenStore
+from ..store import Capabilities, IterableStore, LockingStore, Store, TokenStore
 
 log = logging.getLogger("wsgisession")
 
@@ -80,6 +80,9 @@ class WatchedStore:
         if was_there:
             self._tell(Ended(id=key.id))
         return was_there
+
+    def records(self, *, user: str | None = None) -> Iterator[Record]:
+        return cast(IterableStore, self._store).records(user=user)
 
     def unlock(self, record: Record) -> None:
         cast(LockingStore, self._store).unlock(record)
