@@ -19,6 +19,7 @@ from wsgisession import (
     TooManySessions,
     events,
 )
+from wsgisession.core import places
 from wsgisession.testing import in_threads
 
 from .conftest import Clock, Visitor, Watch
