@@ -246,6 +246,31 @@ class Run:
     def do_expiry(self, s: Any, seconds: int | None) -> None:
         s.set_expiry(seconds)
 
+    # -- what the sessions of a user share ----------------------------------------------
+
+    def do_upush(self, s: Any, marker: str) -> Any:
+        if s.user is None:
+            return None
+        s.user_data.setdefault("list", []).append(marker)
+        return "done"
+
+    def do_uinc(self, s: Any) -> Any:
+        if s.user is None:
+            return None
+        s.user_data["n"] = s.user_data.get("n", 0) + 1
+        return "done"
+
+    def do_uget(self, s: Any) -> Any:
+        return None if s.user is None else s.user_data.get("n")
+
+    def do_usave(self, s: Any) -> None:
+        if s.user is not None:
+            s.user_data.save()
+
+    def do_ulock(self, s: Any) -> None:
+        if s.user is not None:
+            s.user_data.lock()
+
     # -- locks and saves ---------------------------------------------------------------
 
     def do_save(self, s: Any) -> None:

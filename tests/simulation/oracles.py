@@ -29,6 +29,7 @@ from .promised import (
     must_not_run_again,
 )
 from .serial import serial_order
+from .shared import shared_values
 
 if TYPE_CHECKING:
     from .simulator import Simulation, Task
@@ -195,6 +196,7 @@ ALL = (
     effects,
     no_strangers,
     serial_order,
+    shared_values,
     tokens,
     expiry_stands,
     due_rotation,

@@ -155,7 +155,11 @@ class Drawer:
 
     def program(self, kind: str | None = None) -> Program:
         kind = kind or self.one(
-            ("values", 40), ("identity", 35), ("readers", 10), ("faults", 15)
+            ("values", 40),
+            ("identity", 35),
+            ("readers", 10),
+            ("faults", 15),
+            ("shared", 10),
         )
         drawn: Program = getattr(self, f"_{kind}")()
         return drawn
@@ -418,10 +422,52 @@ class Drawer:
         self.random.shuffle(requests)
         return Program(tuple(requests), tuple(settings.items()))
 
+    # -- values of a user --------------------------------------------------------------
+
+    def shared_verb(self) -> Verb:
+        name = self.one(
+            ("upush", 6), ("uinc", 5), ("uget", 2), ("usave", 1.5), ("ulock", 1),
+            ("add", 2), ("inc", 2), ("get", 1), ("save", 1.5), ("unlock", 0.7),
+            ("with", 1.5), ("sleep", 0.3), ("rotate", 0.5), ("lock", 0.5),
+        )  # fmt: skip
+        if name == "upush":
+            return (name, self.marker())
+        if name in ("add", "get"):
+            key = self.random.choice(KEYS)
+            return (name, key, self.marker()) if name == "add" else (name, key)
+        if name == "with":
+            return (name, tuple(self.shared_verb() for _ in range(2)))
+        return (name, 0.5) if name == "sleep" else (name,)
+
+    def _shared(self) -> Program:
+        """Two sessions of one user, who share values."""
+        requests = []
+        for number in range(self.one((2, 6), (3, 4))):
+            if self.chance(0.08):
+                verb = self.one((("end",), 2), (("end_user", "ann"), 1))
+                requests.append(Request("ABCDE"[number], (verb,), "ADMIN", ""))
+                continue
+            verbs = tuple(self.shared_verb() for _ in range(self.random.randint(1, 4)))
+            if self.chance(0.07):
+                verbs = (*verbs, self.one((("flush",), 2), (("fail",), 1)))
+            browser = self.one(("main", 3), ("device", 3), ("tab", 1))
+            requests.append(self.request(number, verbs, browser=browser))
+        settings: dict[str, Any] = {}
+        if self.chance(0.3):
+            settings["locking"] = self.one(("always", 1), ("never", 1))
+        if self.chance(0.1):
+            settings["replay"] = False
+        if self.chance(0.2):
+            settings["on_conflict"] = self.one(("raise", 2), ("callable", 1))
+        browsers = (("main", "own"), ("tab", "same"), ("device", "own"))
+        return Program(tuple(requests), tuple(settings.items()), "ann", browsers)
+
     # -- faults ------------------------------------------------------------------------
 
     def _faults(self) -> Program:
-        program = self._identity() if self.chance(0.5) else self._values()
+        program: Program = self.one(
+            (self._identity, 5), (self._values, 5), (self._shared, 1)
+        )()
         kind = self.one(
             ("fail", 4), ("lose", 4), ("die", 2), ("die after", 2), ("skew", 2),
             ("rollback", 1),

@@ -11,9 +11,12 @@ from . import edition
 from .programs import Request, Verb
 
 if TYPE_CHECKING:
+    from .machine import Run
     from .simulator import Simulation, Task
 
 
+BLANKS = frozenset((b"1\n{}",))
+"""The data of a record that is made only to be locked."""
 TOUCHING = frozenset(("no_replay", "sleep", "pause", "look"))
 """Verbs that may follow a save without making a new transaction of the rest."""
 TURNS = frozenset(("login", "regenerate"))
@@ -53,20 +56,29 @@ def must_not_run_again(sim: Simulation, task: Task) -> str | None:
         return f"{sorted(done & STRONG)} was called in the first run"
     if "no_replay" in done:
         return "no_replay() was called"
+    if _saved_for_the_user(first):
+        return "what the sessions of the user share had been saved"
+    saved = [each for each in task.saved if each[2] not in BLANKS]
     boundary = any(step.is_boundary for step in first.trace)
     mark = task.marks[1] if len(task.marks) > 1 else len(task.calls)
     if (
         boundary
         and "save" in task.calls[:mark]
-        and task.saved
-        and (
-            task.saved[0][0] < task.runs[1].trace[0].begin
-            if task.runs[1].trace
-            else True
-        )
+        and saved
+        and (saved[0][0] < task.runs[1].trace[0].begin if task.runs[1].trace else True)
     ):
         return "a save() had succeeded"
     return None
+
+
+def _saved_for_the_user(run: Run) -> bool:
+    wrote = False
+    for step in run.trace:
+        wrote = wrote or (step.verb[0] in ("upush", "uinc") and step.result == "done")
+        is_saved = step.is_boundary or (step.verb[0] == "usave" and step.error is None)
+        if wrote and is_saved:
+            return True
+    return False
 
 
 def is_one_transaction(request: Request) -> bool:
@@ -75,7 +87,7 @@ def is_one_transaction(request: Request) -> bool:
     for name, *_ in request.verbs:
         if after and name not in TOUCHING:
             return False
-        if name in ("save", "unlock", "with", "stream"):
+        if name in ("save", "usave", "unlock", "with", "stream"):
             after = True
         if name == "with" and _saves_inside(request.verbs):
             return False
@@ -86,7 +98,7 @@ def _saves_inside(verbs: tuple[Verb, ...]) -> bool:
     for verb in verbs:
         if verb[0] == "with":
             inner = [v[0] for v in Request("", verb[1]).flat()]
-            if "save" in inner or "unlock" in inner:
+            if {"save", "usave", "unlock"} & {*inner}:
                 return True
     return False
 

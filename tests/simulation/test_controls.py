@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from . import breaks_of_identity, breaks_of_values, edition
+from . import breaks_of_identity, breaks_of_users, breaks_of_values, edition
 from .breaks import BREAKS
 from .hunt import Hunt
 from .stages import stage_of
@@ -54,7 +54,7 @@ def test_every_break_is_collected() -> None:
     """A break that is defined and not noted would be no control."""
     defined = {
         name
-        for module in (breaks_of_identity, breaks_of_values)
+        for module in (breaks_of_identity, breaks_of_users, breaks_of_values)
         for name, value in vars(module).items()
         if getattr(value, "__module__", "") == module.__name__
         and not name.startswith("_")
