@@ -65,7 +65,7 @@ def collector() -> Iterator[Collector]:
 
 
 def test_the_requests_of_a_visitor(collector: Collector) -> None:
-    """Counted, timed and sized; each call of the store is a span with the session's id."""
+    """Counted, timed and sized; each call of the store is a span with the id."""
     manager = SessionManager(MemoryStore(), Options(on_event=collector.hook))
     visitor = Visitor(
         manager,

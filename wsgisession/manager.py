@@ -89,7 +89,11 @@ class SessionManager:
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any] | None = None, **options: Any
+        cls,
+        config: Mapping[str, Any] | None = None,
+        *,
+        clock: Callable[[], float] | None = None,
+        **options: Any,
     ) -> SessionManager:
         """Make the store and the manager from flat settings.
 
@@ -99,7 +103,7 @@ class SessionManager:
         choice, names = choose(settings), Options.names()
         refuse_unknown(settings, {*names, *SELECTORS} | choice.options, owners)
         own = Options(**{k: v for k, v in settings.items() if k in names})
-        return cls(choice.made(settings, own), own)
+        return cls(choice.made(settings, own), own, clock=clock)
 
     # -- one session -------------------------------------------------------------------
 
