@@ -61,7 +61,7 @@ def redis_6(session: nox.Session) -> None:
 @nox.session
 def long(session: nox.Session) -> None:
     """Proofs that take minutes; the everyday tests have a short version of each."""
-    session.env["WSGISESSION_LONG"] = "1"
+    session.env["LONG_TESTS"] = "1"
     _test_the_wheel(session, "tests/simulation", "-o", "faulthandler_timeout=600")
     _test_the_wheel(session, "tests/stores/test_cookie.py", "-k", "random_tokens")
 

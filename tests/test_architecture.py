@@ -20,7 +20,7 @@ PACKAGE = "wsgisession"
 ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
-    1: "errors events record outages crypto crypto.secret",
+    1: "errors events health record outages crypto crypto.secret",
     2: "telemetry store profiles serializers settings options crypto.*",
     3: "core core.* stores stores.* testing testing.* http http.cookies http.caching"
     " http.notices",
@@ -45,6 +45,9 @@ EXTERNAL = {
     "middleware": {"webob"},
     "testing": {"pytest"},
     "telemetry": {"opentelemetry"},
+    "cli.commands": {"click"},
+    "cli.output": {"rich"},
+    "cli.settings": {"tomli"},
     "stores.file": {"filelock"},
     "stores.redis": {"redis"},
     "stores.sqlalchemy": {"sqlalchemy"},
@@ -195,7 +198,7 @@ def a_store_knows_records_and_its_driver(sources: Sources) -> Iterator[str]:
         store = store_of(each.who)
         if store is None or not each.ours:
             continue
-        known = each.what in ("record", "errors", "outages", "store")
+        known = each.what in ("record", "errors", "health", "outages", "store")
         seals = each.what.startswith("crypto") and store in SEALED
         if not (known or seals or store_of(each.what) == store):
             yield f"the store {each.who} imports {each.what}"

@@ -31,6 +31,7 @@ from .session import Session
 from .settings import user_id
 from .store import (
     Capabilities,
+    ClosingStore,
     IterableStore,
     LockingStore,
     Store,
@@ -291,6 +292,11 @@ class SessionManager:
         if _capabilities(self.store).token_octets is not None:
             token = cast(TokenStore, self.store).save(probe, expect=0)
         self.store.load(Key(probe.id, "0" * 64, token))
+
+    def close(self) -> None:
+        """Close what the store keeps open while it is idle; it may be used on."""
+        if isinstance(self.store, ClosingStore):
+            self.store.close()
 
     # -- what is logged ----------------------------------------------------------------
 

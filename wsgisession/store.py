@@ -172,6 +172,14 @@ class TokenStore(Protocol):
 
 
 @runtime_checkable
+class ClosingStore(Protocol):
+    """A store that keeps connections open while it is idle."""
+
+    def close(self) -> None:
+        """Close them; the store may be used on, and makes them anew."""
+
+
+@runtime_checkable
 class UserEndingStore(Protocol):
     """A store that cannot list the sessions of a user, but can end them."""
 

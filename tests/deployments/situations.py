@@ -20,7 +20,7 @@ from wsgisession import Options, Session, SessionManager
 
 from ..conftest import Clock, Visitor
 
-IS_LONG = os.environ.get("WSGISESSION_LONG") == "1"
+IS_LONG = os.environ.get("LONG_TESTS") == "1"
 MINUTE = 61
 
 CLOSED = 0.5

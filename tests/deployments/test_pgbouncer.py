@@ -45,7 +45,7 @@ default_pool_size = {servers}
 max_client_conn = 300
 """
 SERVERS = 3
-SECONDS = 30.0 if os.environ.get("WSGISESSION_LONG") == "1" else 1.5
+SECONDS = 30.0 if os.environ.get("LONG_TESTS") == "1" else 1.5
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from wsgisession.options import Options
 
 fuzz = settings(deadline=None, database=None)
 
-LONG = os.environ.get("WSGISESSION_LONG") == "1"
+LONG = os.environ.get("LONG_TESTS") == "1"
 FUZZED = 1_000_000 if LONG else 20_000
 """How many headers are compared with what the specification says of them."""
 

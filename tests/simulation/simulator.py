@@ -175,6 +175,8 @@ class Simulation:
     def _tidy(self) -> None:
         for session in list(self.manager.sessions()):
             self.manager.end(session.id)
+        if not edition.IS_FIRST:
+            self.manager.forget_user("ann")
 
     # -- the beginning -----------------------------------------------------------------
 

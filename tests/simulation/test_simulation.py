@@ -1,6 +1,6 @@
 """Programs of requests in every order of their store calls, watched by the oracles.
 
-Every day a few; where WSGISESSION_LONG=1 as many as the design asks for.
+Every day a few; where LONG_TESTS=1 as many as the design asks for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
     edition.IS_FIRST, reason="the first edition is known to fail"
 )
 
-IS_LONG = os.environ.get("WSGISESSION_LONG") == "1"
+IS_LONG = os.environ.get("LONG_TESTS") == "1"
 ON_MEMORY = 20_000 if IS_LONG else 2000
 ON_A_SERVER = 500 if IS_LONG else 25
 ORDERS_ON_A_SERVER = 20 if IS_LONG else 2

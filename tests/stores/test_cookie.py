@@ -26,7 +26,7 @@ from wsgisession.testing import TokenStoreSuite, in_threads, newer, record
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 NEW, OLD, OLDEST = (hashlib.sha256(name).digest() for name in (b"n", b"o", b"t"))
-LONG = os.environ.get("WSGISESSION_LONG") == "1"
+LONG = os.environ.get("LONG_TESTS") == "1"
 RANDOM_TOKENS = 1_000_000 if LONG else 100_000
 
 
@@ -195,7 +195,7 @@ class TestForgery:
                         assert opened(store, forged) is None
 
     def test_random_tokens_are_refused(self, store: CookieStore) -> None:
-        """A hundred thousand of them (a million where WSGISESSION_LONG=1)."""
+        """A hundred thousand of them (a million where LONG_TESTS=1)."""
         (real, *_), pick = five(store), random.Random(7)
         for number in range(RANDOM_TOKENS):
             junk = "".join(pick.choices(ALPHABET, k=pick.randrange(1, 200)))

@@ -19,9 +19,10 @@ from hmac import compare_digest
 from typing import NamedTuple, TypeVar, cast
 
 from ..errors import ConfigurationError, StoreError, VersionConflict
+from ..health import ExaminedStore, Finding
 from ..outages import Outages
 from ..record import Key, Record, Replaced
-from ..store import IterableStore, LockingStore, Store
+from ..store import ClosingStore, IterableStore, LockingStore, Store
 
 T = TypeVar("T")
 
@@ -164,6 +165,19 @@ class CachedStore:
         self._known[id] = known
         self._known.move_to_end(id)
 
+    def close(self) -> None:
+        """Close what both keep open."""
+        for store in (self.within, self._cache.store):
+            if isinstance(store, ClosingStore):
+                store.close()
+
+    def examine(self) -> Iterator[Finding]:
+        """What both have found, each under its own name."""
+        for name, store in (("store", self.within), ("cache", self._cache.store)):
+            if isinstance(store, ExaminedStore):
+                for each in store.examine():
+                    yield each._replace(subject=f"{name}: {each.subject}")
+
     # -- what the store behind does alone ------------------------------------------------
 
     def lock(
@@ -196,7 +210,7 @@ class _Cache:
     """
 
     def __init__(self, store: Store, ttl: float) -> None:
-        self._store = store
+        self.store = store
         self._ttl = ttl
         self._outages = Outages()
         self._asked_from = 0.0
@@ -205,7 +219,7 @@ class _Cache:
 
     def get(self, key: Key) -> Record | None:
         """The copy of a record that has not expired."""
-        entry = self._tried(lambda: self._store.load(Key(key.id)))
+        entry = self._tried(lambda: self.store.load(Key(key.id)))
         if entry is None:
             return None
         record = _opened(entry)
@@ -235,7 +249,7 @@ class _Cache:
 
     def drop(self, id: str) -> None:
         """Forget the copy of a record."""
-        self._tried(lambda: self._store.delete(Key(id)))
+        self._tried(lambda: self.store.delete(Key(id)))
 
     def _put(self, record: Record, expect: int, began: float) -> bool:
         entry = _entry(record, began + self._ttl)
@@ -244,7 +258,7 @@ class _Cache:
     def _kept(self, entry: Record, expect: int) -> bool:
         self._sweep()
         try:
-            self._store.save(entry, expect=expect)
+            self.store.save(entry, expect=expect)
         except VersionConflict:
             return False
         return True
@@ -252,9 +266,9 @@ class _Cache:
     def _sweep(self) -> None:
         """Forget, once in a while, what a cache in memory would keep for ever."""
         now = time.monotonic()
-        if self._store.capabilities.lists and now - self._swept_at >= self._ttl:
+        if self.store.capabilities.lists and now - self._swept_at >= self._ttl:
             self._swept_at = now
-            while cast(IterableStore, self._store).delete_expired(batch=SWEPT) == SWEPT:
+            while cast(IterableStore, self.store).delete_expired(batch=SWEPT) == SWEPT:
                 pass
 
     def _tried(self, call: Callable[[], T]) -> T | None:

@@ -16,8 +16,9 @@ from typing import cast
 
 from ..crypto.sealing import Encrypted
 from ..errors import ConfigurationError, VersionConflict
+from ..health import ExaminedStore, Finding
 from ..record import Key, Record
-from ..store import IterableStore, LockingStore, Store
+from ..store import ClosingStore, IterableStore, LockingStore, Store
 
 _log = logging.getLogger("wsgisession")
 
@@ -48,6 +49,16 @@ class SealedStore:
         self.within = store
         self.capabilities = replace(store.capabilities, encrypts=True)
         self._seal = Encrypted(secret, "record")
+
+    def close(self) -> None:
+        """Close what the store within keeps open."""
+        if isinstance(self.within, ClosingStore):
+            self.within.close()
+
+    def examine(self) -> Iterator[Finding]:
+        """What the store within finds."""
+        if isinstance(self.within, ExaminedStore):
+            yield from self.within.examine()
 
     def load(self, key: Key) -> Record | None:
         return self._opened(self.within.load(key))

@@ -100,17 +100,27 @@ def _fault(found: os.stat_result, folder: str, ours: Collection[str]) -> str | N
 
 def warn_if_remote(folder: str) -> None:
     """Warn the caller's caller of a file system whose locks hold on one host only."""
-    try:
-        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
-            kind = file_system(os.path.realpath(folder), mounts.read())
-    except OSError:  # this system does not tell
-        return
-    if _REMOTE.fullmatch(kind):
+    kind = kind_of(folder)
+    if kind is not None and is_remote(kind):
         warnings.warn(
             f"data_dir={folder!r} is on a network file system ({kind}): locks do not "
             "exclude across its clients, so let one host alone use it",
             stacklevel=3,
         )
+
+
+def is_remote(kind: str) -> bool:
+    """Whether locks of a type of file system hold on one host only."""
+    return _REMOTE.fullmatch(kind) is not None
+
+
+def kind_of(folder: str) -> str | None:
+    """The type of the file system of a folder; None where the system does not tell."""
+    try:
+        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+            return file_system(os.path.realpath(folder), mounts.read())
+    except OSError:
+        return None
 
 
 def file_system(path: str, mountinfo: str) -> str:

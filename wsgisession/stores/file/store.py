@@ -19,11 +19,13 @@ from secrets import token_hex
 from typing import Literal
 
 from ...errors import ConfigurationError, LockTimeout, StoreError, VersionConflict
+from ...health import Finding
 from ...record import Key, Record
 from ...store import Capabilities
 from . import folder as folders
 from .disk import DRAFT, Disk, is_stale, read_file, read_start
 from .format import ID, decode, encode, expiry
+from .health import examine
 from .leases import HASTE, Lease, Leases, Stripe
 from .users import Users
 
@@ -71,6 +73,8 @@ class FileStore:
         folder = os.path.abspath(data_dir)  # a slash at the end would hide a link
         folders.claim(folder, _FOLDERS)
         folders.warn_if_remote(folder)
+        self.folder = folder
+        """The absolute path; for people, not for programs that look into it."""
         self._records = f"{folder}/records"
         self._disk = Disk(folder, self._records, durable=durability == "fsync")
         self._users = Users(f"{folder}/users", self._disk)
@@ -82,6 +86,10 @@ class FileStore:
             raise ConfigurationError(
                 f"data_dir={folder!r} cannot be written to ({error.strerror})"
             ) from error
+
+    def examine(self) -> Iterator[Finding]:
+        """What there is to know of the folder."""
+        return examine(self.folder)
 
     def load(self, key: Key) -> Record | None:
         if not ID.fullmatch(key.id):

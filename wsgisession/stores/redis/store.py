@@ -42,6 +42,7 @@ from redis.exceptions import (
 )
 
 from ...errors import ConfigurationError, LockTimeout, StoreError, VersionConflict
+from ...health import Finding
 from ...record import Key, Record
 from ...store import Capabilities
 from .failures import broken
@@ -55,6 +56,7 @@ from .hashes import (
     to_bytes,
     to_text,
 )
+from .health import examine
 from .servers import Command, of_client, of_url, run
 
 PAGE = 500
@@ -145,6 +147,13 @@ class RedisStore:
         """Whether the server has answered, and was asked whether it evicts."""
         self._may_evict = False
         self._eviction_is_known_until = 0.0
+
+    def examine(self) -> Iterator[Finding]:
+        """What there is to know of the server; of a cluster, of one of its nodes."""
+        try:
+            yield from examine(partial(self._server.run, self._prefix))
+        except RedisError as error:
+            raise broken(error, self._server.place) from error
 
     # -- records -----------------------------------------------------------------------
 

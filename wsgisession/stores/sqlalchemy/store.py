@@ -31,6 +31,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigurationError, LockTimeout, StoreError, VersionConflict
+from ...health import Finding
 from ...record import Key, Record
 from ...store import Capabilities
 from .connections import PATIENCE, Connections, Database, Kept, Lent, sleep
@@ -43,6 +44,7 @@ from .engines import (
     make_engine,
     place_of,
 )
+from .health import examine
 from .lines import Line, Lines
 from .rows import Fill, Filling, clocks, from_row, to_row, user_hash
 from .statements import BY, SWEEP, make_table, statements
@@ -142,6 +144,13 @@ class SQLAlchemyStore:
         """Close the idle connections that are the store's own; it may be used on."""
         if self._may_close:
             self._connections.close()
+
+    def examine(self) -> Iterator[Finding]:
+        """What there is to know of the database; asked on a connection of its own."""
+        try:
+            yield from examine(self._engine, self.table)
+        except SQLAlchemyError as error:
+            raise broken(error, self._place) from error
 
     # -- Store -------------------------------------------------------------------------
 
