@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,17 +73,20 @@ def _store(manager: SessionManager) -> Iterator[Finding]:
         manager.ping()
     except StoreError as error:
         yield Finding(Level.ERROR, "store", str(error), "is it running, and allowed?")
+        with suppress(StoreError):  # a database may answer that lacks its table
+            yield from _examined(manager)
         return
     if manager.store.capabilities.one_process:
         said = "sessions are in the memory of each process, and gone with it"
         advice = "give a url that all processes share"
         yield Finding(Level.WARNING, "store", said, advice)
     yield _writable(manager)
+    yield from _examined(manager)
+
+
+def _examined(manager: SessionManager) -> Iterator[Finding]:
     if isinstance(manager.store, ExaminedStore):
-        try:
-            yield from manager.store.examine()
-        except (StoreError, OSError) as error:
-            yield Finding(Level.ERROR, "store", f"it could not be examined: {error}")
+        yield from manager.store.examine()
 
 
 def _writable(manager: SessionManager) -> Finding:
@@ -117,10 +120,6 @@ def _secrets(options: Options) -> Iterator[Finding]:
     prints = ", ".join(sha256(each).hexdigest()[:8] for each in options.secret)
     said = f"fingerprint {prints}; compare it with that of every other worker"
     yield Finding(Level.OK, "secret", said)
-    weak = [each for each in options.secret if len(each) < 32 or len(set(each)) < 12]
-    if weak:
-        said = f"{len(weak)} of {len(options.secret)} may be guessed"
-        yield Finding(Level.WARNING, "secret", said, "run `wsgisession secret`")
 
 
 # -- the cookie --------------------------------------------------------------------------
