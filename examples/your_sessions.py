@@ -14,6 +14,7 @@ your_sessions = YourSessions(log_in="/login?ann")
 
 
 def site(environ, start_response):
+    """A login without a password, and the page at its place."""
     path = environ["PATH_INFO"]
     if path.startswith("/account/sessions"):
         shift_path_info(environ)

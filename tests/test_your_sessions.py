@@ -17,6 +17,8 @@ from wsgiref.validate import validator
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import WebDriverWait
 from webtest import TestApp
 
 from wsgisession import (
@@ -120,7 +122,7 @@ def test_what_a_user_is_called_is_text() -> None:
     """And so is what a browser says of itself."""
     shop = Shop()
     session = shop.manager.create()
-    session.login("<b>eve</b>", device="<script>alert(1)</script>")
+    session.login("<b>eve</b>", device="<script>alert(1)")
     session.save()
     client = shop.browser(None)
     client.set_cookie("sid", str(shop.manager.token_of(session)))
@@ -351,7 +353,9 @@ def press(browser: Chrome, words: str) -> None:
     """Press a button by what it says, and wait for the next page."""
     buttons = browser.find_elements(By.TAG_NAME, "button")
     (button,) = [each for each in buttons if each.text == words]
+    page = browser.find_element(By.TAG_NAME, "html")
     button.click()
+    WebDriverWait(browser, 30).until(staleness_of(page))
 
 
 def test_two_browsers_of_one_user(tmp_path: Path) -> None:

@@ -55,13 +55,12 @@ class Turn(IntEnum):
 
 
 def judge(record: Record, proof: str | None, now: float) -> Standing:
-    """The standing of a client; None for administration, which may do anything.
-
-    A record without a proof is reserved for our own use, and no session.
+    """The standing of a client; None for administration, which may do anything, but for
+    records without a proof: they are reserved for our own use, and no sessions.
     """
-    if not record.proof:
-        return Standing.STRANGER
-    if proof is None or compare_digest(proof, record.proof):
+    if proof is None:
+        return Standing.CURRENT if record.proof else Standing.STRANGER
+    if compare_digest(proof, record.proof):
         return Standing.CURRENT
     if record.admits(proof, now):
         return Standing.PREVIOUS
