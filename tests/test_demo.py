@@ -29,6 +29,7 @@ from webtest import TestApp
 import wsgisession
 from wsgisession import ConfigurationError
 from wsgisession.demo import AT_ONCE, BlindStore, demo
+from wsgisession.demo.trials import SLOW
 from wsgisession.stores.memory import MemoryStore
 
 from .browser import chromium, resize
@@ -168,7 +169,7 @@ def test_of_fifty_at_once_all_are_kept(ask: Ask, method: str) -> None:
     """Fifty POSTs wait for each other; of fifty GETs those in conflict are run again."""
     for _ in range(ROUNDS):
         answers = fire(ask, method, "counter")
-        assert ask("GET", "counter") == {"counter": AT_ONCE}
+        assert ask("GET", "counter")["counter"] == AT_ONCE
         if method == "POST" or any(each["replayed"] for each in answers):
             break
     if method == "POST":
@@ -378,16 +379,123 @@ def test_the_keyboard_is_enough(browser: Chrome, url: str) -> None:
     assert browser.switch_to.active_element == focused
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
-def test_the_page_fits(browser: Chrome, url: str, width: int, height: int) -> None:
-    """Nothing to scroll on a desk, and never sideways."""
-    resize(browser, width=width, height=height)
-    browser.get(url)
-    size = "return [document.body.scrollWidth, document.body.scrollHeight]"
-    across, down = browser.execute_script(size)
+@pytest.mark.parametrize("width", [1280, 390, 320])
+@pytest.mark.parametrize("kind", ["files", "cookie"])
+def test_the_page_fits(
+    browser: Chrome, url: str, cookie_url: str, width: int, kind: str
+) -> None:
+    """Nobody scrolls sideways, on the narrowest phone neither."""
+    resize(browser, width=width, height=800)
+    browser.get(url if kind == "files" else cookie_url)
+    across = browser.execute_script("return document.documentElement.scrollWidth")
     resize(browser, width=1280, height=800)
     assert across <= width
-    assert down <= height or width < 600
+
+
+# -- the other two promises --------------------------------------------------------------
+
+
+def pressed(browser: Chrome, trial: str) -> list[str]:
+    """Press the button of a trial, and give what each side says at last."""
+    browser.find_element(By.CSS_SELECTOR, f"[data-trial={trial}]").click()
+    outputs = f"section:has([data-trial={trial}]) output"
+
+    def said(browser: Chrome) -> list[str]:
+        return [each.text for each in browser.find_elements(By.CSS_SELECTOR, outputs)]
+
+    until(
+        browser,
+        lambda browser: (
+            not browser.find_elements(By.CSS_SELECTOR, "[aria-disabled]")
+            and all(len(each) > 1 for each in said(browser))
+        ),
+    )
+    return said(browser)
+
+
+def test_a_slow_request_does_not_undo_a_logout(browser: Chrome, url: str) -> None:
+    """The same handlers, with the store as it is, and with one that saves blindly."""
+    browser.get(url)
+    assert pressed(browser, "leaving") == ["stays logged out", "logged in again"]
+    assert browser.get_log("browser") == []
+
+
+def test_a_reader_does_not_wait(browser: Chrome, url: str) -> None:
+    """With the milliseconds, which are many where every request takes the lock."""
+    browser.get(url)
+    ours, locked = (int(each.split()[0]) for each in pressed(browser, "reading"))
+    assert ours < locked
+    assert locked > 0.5 * SLOW * 1000
+
+
+def test_a_trial_leaves_the_visitor_s_own_session_alone(
+    browser: Chrome, url: str
+) -> None:
+    """It has a session of its own."""
+    browser.get(url)
+    sign_in(browser, "Ann")
+    pressed(browser, "leaving")
+    browser.refresh()
+    assert "Ann" in text(browser, "#logout")
+    browser.find_element(By.CSS_SELECTOR, "#logout button").click()
+    until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())
+
+
+def test_what_the_page_says_comes_from_the_last_answer(
+    browser: Chrome, url: str, tmp_path: Path
+) -> None:
+    """One browser ends all others; the other one says so at its next answer, unasked."""
+    browser.get(url)
+    sign_in(browser, "Eve")
+    with chromium(tmp_path / "other") as other:
+        other.get(url)
+        sign_in(other, "Eve")
+        other.find_element(By.CSS_SELECTOR, "#end-others button").click()
+        until(other, listed(1))
+    assert not browser.find_element(By.ID, "ended").is_displayed()
+    browser.find_element(By.CSS_SELECTOR, "[data-method=GET]").click()
+    until(browser, lambda browser: browser.find_element(By.ID, "ended").is_displayed())
+    until(browser, has_counted)
+    browser.find_element(By.CSS_SELECTOR, "#ended a").click()
+    until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())
+
+
+# -- other stores ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cookie_url() -> Iterator[str]:
+    with started("--port", "0", "--store", "cookie:") as process:
+        yield address(process)
+
+
+def test_a_database(browser: Chrome, tmp_path: Path) -> None:
+    """``--store sqlite:///x.db`` shows the same."""
+    store = f"sqlite:///{tmp_path}/x.db"
+    with started("--port", "0", "--store", store) as process:
+        browser.get(address(process))
+        sign_in(browser, "Ann")
+        assert pressed(browser, "leaving") == ["stays logged out", "logged in again"]
+
+
+def test_a_cookie_says_what_it_cannot_promise(browser: Chrome, cookie_url: str) -> None:
+    """No trial that it would lose is pretended; it counts what is left."""
+    browser.get(cookie_url)
+    body = text(browser, "body")
+    assert "A session in a cookie cannot promise this" in body
+    assert "a copied cookie outlives the logout" in body
+    for untrue in ("A POST locks the session", "shows both sessions"):
+        assert untrue not in body
+    assert not browser.find_element(
+        By.CSS_SELECTOR, "[data-trial=leaving]"
+    ).is_displayed()
+    sign_in(browser, "Ann")
+    browser.find_element(By.CSS_SELECTOR, "[data-method=POST]").click()
+    until(browser, lambda browser: " s; " in text(browser, ".kept .note"))
+    assert "the last answer won" in text(browser, ".kept .note")
+    assert browser.get_log("browser") == []
+    browser.find_element(By.CSS_SELECTOR, "#logout button").click()
+    until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())
 
 
 def test_two_browsers_of_one_user(browser: Chrome, url: str, tmp_path: Path) -> None:

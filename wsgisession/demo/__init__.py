@@ -1,8 +1,8 @@
 """What the sessions promise, shown on a page: ``python -m wsgisession demo``.
 
-One WSGI application behind ``SessionMiddleware``, and its counter once more behind a
-second one whose store saves blindly, as most libraries do.  It knows the public interface
-of the library and nothing beneath it.
+One WSGI application behind ``SessionMiddleware``, and what it promises once more as other
+libraries do it: with a store that saves blindly, and with a lock for every request.  It
+knows the public interface of the library and nothing beneath it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.util import shift_path_info
 
 from ..errors import ConfigurationError
-from ..http.exchange import MANAGER_KEY
 from ..manager import SessionManager
-from ..middleware import App, SessionMiddleware, get_session
+from ..middleware import App, SessionMiddleware, get_manager, get_session
 from ..session import Session
 from ..store import Store
 from ..testing.blind import BlindStore
+from .trials import SLOW, TRIALS, Trial
 
 with warnings.catch_warnings():
     # WebOb imports ``cgi``, of which Python 3.11 and 3.12 say that it will go.
@@ -46,7 +46,9 @@ THINK = 0.005
 """Seconds between reading the counter and writing it, as a real request has them."""
 
 BLIND = "/blind"
-"""Where the counter is whose store saves blindly."""
+"""Where a store saves blindly."""
+LOCKED = "/locked"
+"""Where every request takes the lock."""
 
 PAGE = Template(files(__package__).joinpath("demo.html").read_text("utf-8"))
 BROWSER = re.compile("Firefox|Chrome|Safari")
@@ -60,13 +62,20 @@ Routes = Mapping[str, Mapping[str, Handler]]
 # -- the counter -------------------------------------------------------------------------
 
 
+def _told(session: Session, **facts: Any) -> Response:
+    """An answer to a script, with what is true of its session now."""
+    return Response(json={**facts, "user": session.user})
+
+
 def _counter(request: Request) -> Response:
-    return Response(json={"counter": get_session(request.environ).get("counter", 0)})
+    session = get_session(request.environ)
+    return _told(session, counter=session.get("counter", 0))
 
 
 def _reset(request: Request) -> Response:
-    get_session(request.environ)["counter"] = 0
-    return Response(json={"counter": 0})
+    session = get_session(request.environ)
+    session["counter"] = 0
+    return _told(session, counter=0)
 
 
 def _increment(request: Request) -> Response:
@@ -76,14 +85,21 @@ def _increment(request: Request) -> Response:
     replayed = request.environ.get("wsgisession.replay") is True
     time.sleep(THINK)
     session["counter"] = count + 1
-    return Response(json={"locked": locked, "replayed": replayed})
+    return _told(session, locked=locked, replayed=replayed)
+
+
+def _tried(trial: Trial) -> Handler:
+    def respond(request: Request) -> Response:
+        return Response(json=trial(request.environ, request.GET))
+
+    return respond
 
 
 # -- the page ----------------------------------------------------------------------------
 
 
 def _page(request: Request) -> Response:
-    session, manager = get_session(request.environ), request.environ[MANAGER_KEY]
+    session, manager = get_session(request.environ), get_manager(request.environ)
     session["visits"] = session.get("visits", 0) + 1
     session.setdefault("counter", 0)
     nonce = secrets.token_urlsafe(16)
@@ -92,6 +108,10 @@ def _page(request: Request) -> Response:
         at_once=AT_ONCE,
         think=round(THINK * 1000),
         blind=BLIND,
+        locked=LOCKED,
+        slow=round(SLOW * 1000),
+        if_listed="" if manager.store.capabilities.lists else "hidden",
+        if_in_cookie="hidden" if manager.store.capabilities.lists else "",
         facts="".join(_facts(session)),
         values="".join(_values(session)),
         user=escape(session.user or ""),
@@ -128,7 +148,7 @@ def _values(session: Session) -> Iterator[str]:
 
 
 def _sessions(session: Session, manager: SessionManager) -> Iterator[str]:
-    if session.user is None:
+    if session.user is None or not manager.store.capabilities.lists:
         return
     listed = manager.sessions_of(session.user)
     for each in sorted(listed, key=lambda each: each.created):
@@ -171,7 +191,7 @@ def _log_out(request: Request) -> Response:
 
 def _end(request: Request) -> Response:
     """End a session, if it is one of the same user."""
-    session, manager = get_session(request.environ), request.environ[MANAGER_KEY]
+    session, manager = get_session(request.environ), get_manager(request.environ)
     chosen = manager.get(_field(request, "id"))
     if chosen is not None and session.user is not None and chosen.user == session.user:
         if chosen.id == session.id:
@@ -182,8 +202,8 @@ def _end(request: Request) -> Response:
 
 
 def _end_others(request: Request) -> Response:
-    session, manager = get_session(request.environ), request.environ[MANAGER_KEY]
-    if session.user is not None:
+    session, manager = get_session(request.environ), get_manager(request.environ)
+    if session.user is not None and manager.store.capabilities.lists:
         manager.end_user(session.user, keep=session.id)
     return HTTPSeeOther(location="/")
 
@@ -192,6 +212,10 @@ COUNTER: Routes = {
     "/counter": {"GET": _counter},
     "/counter/reset": {"POST": _reset},
     "/counter/increment": {"GET": _increment, "POST": _increment},
+}
+TRIED: Routes = {
+    path: {method: _tried(trial) for method, trial in methods.items()}
+    for path, methods in TRIALS.items()
 }
 PAGES: Routes = {
     "/": {"GET": _page, "HEAD": _page},
@@ -230,22 +254,44 @@ def demo(settings: Mapping[str, Any]) -> App:
     )
     store = seeing.manager.store
     can = store.capabilities
+    if can.token_octets is not None:
+        return seeing  # of what it cannot promise the page speaks
     if not (can.locks and can.lists):
         raise ConfigurationError(
             f"{type(store).__name__} cannot show it all: the demo locks and lists "
             "sessions, which needs a store on the server"
         )
-    blind = SessionMiddleware(
-        application(COUNTER),
-        store=BlindStore(cast(Store, store)),
-        cookie_name="demo_blind",
-        cookie_path=BLIND,
-    )
+    return _mounted(seeing, cast(Store, store))
+
+
+def _mounted(seeing: App, store: Store) -> App:
+    """The pages, and beside them the same trials in three ways."""
+    routes = application({**TRIED, **COUNTER})
+    apart = {
+        "": SessionMiddleware(routes, store=store, cookie_name="demo_trial"),
+        BLIND: SessionMiddleware(
+            routes,
+            store=BlindStore(store),
+            cookie_name="demo_blind",
+            cookie_path=BLIND,
+        ),
+        LOCKED: SessionMiddleware(
+            routes,
+            store=store,
+            cookie_name="demo_locked",
+            cookie_path=LOCKED,
+            locking="always",
+        ),
+    }
 
     def mounted(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"].startswith(f"{BLIND}/"):
-            shift_path_info(environ)
-            return blind(environ, start_response)
+        path = environ["PATH_INFO"]
+        for prefix, way in apart.items():
+            if prefix and path.startswith(f"{prefix}/"):
+                shift_path_info(environ)
+                return way(environ, start_response)
+        if path.startswith("/trial/"):
+            return apart[""](environ, start_response)
         return seeing(environ, start_response)
 
     return mounted
@@ -292,7 +338,9 @@ def run(
 def _store(url: str | None) -> Iterator[dict[str, Any]]:
     """The settings of the store; a folder of our own is removed at the end."""
     if url is not None:
-        yield {"url": url}
+        # A cookie has to be signed; its sessions end with the demo.
+        secret = secrets.token_urlsafe(32)
+        yield {"url": url, "secret": secret} if url == "cookie:" else {"url": url}
         return
     with TemporaryDirectory(
         prefix="wsgisession-demo-", ignore_cleanup_errors=True
