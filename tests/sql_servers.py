@@ -125,7 +125,8 @@ def _serving(kind: Kind, settings: Sequence[str]) -> Iterator[Server]:
     install, serve = programs
     with _folder(kind.user) as (folder, user):
         words = {"data": folder / "data", "folder": folder, "port": _free_port()}
-        _run_as(user, [install, *(word.format(**words) for word in kind.install)])
+        setup = [install, *(word.format(**words) for word in kind.install)]
+        _run_as(user, setup, folder)
         server = Server(kind, words["port"], folder / "log")
         command = [serve, *(word.format(**words) for word in kind.serve)]
         command += [f"--{setting}" for setting in settings]
@@ -444,10 +445,18 @@ def _exists(user: str) -> bool:
     return True
 
 
-def _run_as(user: str, command: Sequence[str]) -> None:
+def _environment(folder: Path) -> dict[str, str]:
+    """With a folder for temporary files of its own: a MariaDB that starts removes those
+    of others that it finds.
+    """
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def _run_as(user: str, command: Sequence[str], folder: Path) -> None:
     done = subprocess.run(
         command,
         user=user if os.geteuid() == 0 else None,
+        env=_environment(folder),
         cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -464,6 +473,7 @@ def _running(user: str, command: Sequence[str], server: Server) -> Iterator[None
         process = subprocess.Popen(
             command,
             user=user if os.geteuid() == 0 else None,
+            env=_environment(server.log.parent),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=output,
