@@ -9,6 +9,8 @@ out of the store (positive control).
 /append?value=v     put a value into a list in a dict in the session; any method
 /values             those values, with a blank between them
 /login?user=u       log in
+/user               who is logged in
+/time               of this host
 /share?value=v      count one more in the user's data, and put a value into a list there
 /shared             the count, and those values, with a blank between them
 /slow?until=path    look at the session, say on stderr who does, and stay until there is
@@ -60,6 +62,14 @@ def log_in(session: Session, query: Query) -> str:
     return "logged in"
 
 
+def user(session: Session, query: Query) -> str | None:
+    return session.user
+
+
+def now(session: Session, query: Query) -> float:
+    return time.time()
+
+
 def share(session: Session, query: Query) -> str:
     data = session.user_data
     count = data.get("n", 0)
@@ -102,6 +112,8 @@ ROUTES: dict[str, Callable[[Session, Query], object]] = {
     "/append": append,
     "/values": values,
     "/login": log_in,
+    "/user": user,
+    "/time": now,
     "/share": share,
     "/shared": shared,
     "/slow": slow,

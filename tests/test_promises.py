@@ -10,15 +10,26 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from wsgisession import Key, Session, SessionManager, StoreError, VersionConflict
+from wsgisession import (
+    Key,
+    LockTimeout,
+    Session,
+    SessionEnded,
+    SessionManager,
+    StoreError,
+    VersionConflict,
+)
 from wsgisession.stores.memory import MemoryStore
 
 from .conftest import KINDS, CountingStore
@@ -267,6 +278,52 @@ def test_everywhere_but_here(managed: Any, kind: str, before: str | None) -> Non
     here = site.post("end", here).cookie or here
     assert manager.open(here).user == user
     assert manager.open(there).user is None
+
+
+@pytest.mark.promise("P10")
+def test_a_thousand_sessions_of_a_user_end_under_load(managed: Any, kind: str) -> None:
+    """While requests of them all go on: none lives afterwards, and the kept one does."""
+    manager, user = managed(), f"many-{kind}"
+    tokens: list[str] = []
+    done = threading.Event()
+
+    def begun() -> Session:
+        session: Session = manager.create()
+        session.login(user)
+        session["n"] = 0
+        session.save()
+        tokens.append(str(manager.token_of(session)))
+        return session
+
+    def work(number: int) -> int:
+        random, saved = Random(number), 0
+        while not done.is_set():
+            session = manager.open(random.choice(tokens), locking=number % 2 == 0)
+            if session.user == user:
+                session["n"] = session.get("n", 0) + 1
+                with suppress(SessionEnded, LockTimeout):
+                    session.save()
+                    tokens.append(str(manager.token_of(session)))
+                    saved += 1
+        return saved
+
+    kept = begun().id
+    for _ in range(999):
+        begun()
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(work, number) for number in range(4)]
+        time.sleep(0.3)
+        manager.end_user(user, keep=kept)
+        time.sleep(0.1)
+        done.set()
+        saved = [each.result() for each in working]
+    assert all(saved)
+    alive = {manager.open(token).id for token in tokens if _is_of(manager, token, user)}
+    assert alive == {kept}
+
+
+def _is_of(manager: SessionManager, token: str, user: str) -> bool:
+    return manager.open(token).user == user
 
 
 # -- P3: no adoption ---------------------------------------------------------------------

@@ -7,9 +7,12 @@ It knows a working copy, and nothing of where that comes from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .core.merge import ABSENT, WorkingCopy
+
+
+Stored = TypeVar("Stored", bound="StoredMapping")
 
 
 class Source(Protocol):
@@ -61,7 +64,7 @@ class StoredMapping(MutableMapping[str, Any]):
         copy.keys()
         return len(copy.values)
 
-    def __ior__(self, other: Any) -> StoredMapping:  # type: ignore[misc]
+    def __ior__(self: Stored, other: Any) -> Stored:  # type: ignore[misc]
         self.update(other)
         return self
 
