@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 from .core.merge import ABSENT, WorkingCopy
 
-
 Stored = TypeVar("Stored", bound="StoredMapping")
 
 
