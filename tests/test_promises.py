@@ -565,6 +565,36 @@ def test_both_clocks_end_a_session(
         assert site.get("read", cookie).body == "None"
 
 
+@pytest.mark.promise("P9")
+@pytest.mark.parametrize("clock", ["idle", "absolute"])
+@pytest.mark.parametrize(("off", "is_alive"), [(-1, True), (0, False), (1, False)])
+def test_each_clock_to_the_second(
+    managed: Any,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: str,
+    off: int,
+    is_alive: bool,
+) -> None:
+    """One second before its end a session is there, at its end and later it is not."""
+    idle = 600 if clock == "idle" else 3600
+    manager = managed(idle_timeout=idle, absolute_timeout=3600)
+    site = Site(manager, **PAGES)
+    cookie = site.begun("make")
+    began = manager.open(cookie).created.timestamp()
+
+    def asked(seconds: float) -> Any:
+        with monkeypatch.context() as patch:
+            now = began + seconds
+            patch.setattr("wsgisession.core.repository.time.time", lambda: now)
+            return site.get("read", cookie)
+
+    if clock == "absolute":  # a use moves the idle clock, and not the other one
+        cookie = asked(1800).cookie or cookie
+    end = 600 if clock == "idle" else 3600
+    assert asked(end + off).body == ("0" if is_alive else "None")
+
+
 # -- P11: a crash holds nobody up --------------------------------------------------------
 
 
