@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +22,8 @@ from wsgisession import (
 )
 from wsgisession.stores.file import FileStore
 from wsgisession.stores.memory import MemoryStore
+from wsgisession.testing.apps import Clock as Clock
+from wsgisession.testing.apps import clock as clock
 
 Handler = Callable[[Session], object]
 SECRET = "u7Zk1vXq0bH3nW9sRfT5yLpC8dJ2gMaE6iOxQwKz4A"
@@ -71,24 +72,6 @@ class Watch:
     @property
     def ids(self) -> list[str]:
         return [event.id for event in self.seen]
-
-
-class Clock:
-    """Time that passes when it is told to; given to a manager, not to a store."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def stored(manager: SessionManager, **values: Any) -> Session:

@@ -14,8 +14,6 @@ from wsgisession.testing.apps import client_cookie, session_of
 
 from .conftest import SECRET
 
-clock = apps.clock
-
 
 def shop(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """An application of somebody: a cart, and a page about its visitor."""
