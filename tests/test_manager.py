@@ -135,6 +135,21 @@ def test_end(manager: SessionManager) -> None:
     assert manager.get(id) is None
 
 
+def test_end_of_one_user(manager: SessionManager) -> None:
+    """With ``user`` only what is that user's, so that any id of a form may be given."""
+    mine, theirs = logged_in(manager, "42"), logged_in(manager, "bob")
+    manager.create().save()  # one without a user
+    with manager.edit_user_data("42") as data:
+        data["n"] = 1
+    known = {record.id for record in manager.store.records()}
+    for id in (*known - {mine}, "", "../x", "\0", "\ud800", "x" * 100_000, mine.upper()):
+        assert not manager.end(id, user=42), id[:40]
+    assert {record.id for record in manager.store.records()} == known
+    assert manager.end(mine, user=42)
+    assert manager.get(mine) is None
+    assert manager.get(theirs) is not None
+
+
 def test_a_users_sessions(manager: SessionManager) -> None:
     """P10: listed, and ended all or all but one."""
     mine = [logged_in(manager, "ann", device=n) for n in range(3)]

@@ -188,9 +188,14 @@ class SessionManager:
         finally:
             access.close()
 
-    def end(self, id: str) -> bool:
-        """End a session at once; False if there was none."""
-        return self.repository.delete(Key(id))
+    def end(self, id: str, *, user: str | int | None = None) -> bool:
+        """End a session at once; False if there was none.
+
+        With ``user`` only if it is that user's, in the same step: for an id that comes
+        from a form.  A store of cookies cannot tell, and ends nothing then.
+        """
+        owner = None if user is None else user_id(user)
+        return self.repository.delete(Key(id), user=owner)
 
     # -- many sessions -----------------------------------------------------------------
 
