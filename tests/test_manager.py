@@ -142,7 +142,15 @@ def test_end_of_one_user(manager: SessionManager) -> None:
     with manager.edit_user_data("42") as data:
         data["n"] = 1
     known = {record.id for record in manager.store.records()}
-    for id in (*known - {mine}, "", "../x", "\0", "\ud800", "x" * 100_000, mine.upper()):
+    for id in (
+        *known - {mine},
+        "",
+        "../x",
+        "\0",
+        "\ud800",
+        "x" * 100_000,
+        mine.upper(),
+    ):
         assert not manager.end(id, user=42), id[:40]
     assert {record.id for record in manager.store.records()} == known
     assert manager.end(mine, user=42)

@@ -11,7 +11,7 @@ from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.util import shift_path_info
+from wsgiref.util import setup_testing_defaults, shift_path_info
 from wsgiref.validate import validator
 
 import pytest
@@ -108,14 +108,27 @@ def test_a_user_sees_where_they_are_logged_in(store: Any) -> None:
 
 
 def test_it_is_only_one_s_own_page() -> None:
-    """No cache keeps it, no frame holds it, no script runs on it."""
-    headers = Shop().browser().get(MOUNTED).headers
-    assert headers["Cache-Control"] == "no-store"
-    policy = headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "frame-ancestors 'none'" in policy
-    assert "script-src" not in policy
-    assert headers["X-Content-Type-Options"] == "nosniff"
+    """No cache keeps an answer, no frame holds it, no script runs on it."""
+    shop = Shop()
+    client = shop.browser()
+    answers = [
+        client.get(MOUNTED),
+        client.get(MOUNTED).forms[0].submit("end"),
+        client.get(MOUNTED, status=403),
+        client.get(f"{MOUNTED}/x", status=404),
+        client.put(MOUNTED, status=405),
+    ]
+    nonces = set()
+    for answer in answers:
+        headers = answer.headers
+        assert headers["Cache-Control"] == "no-store"
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "script-src" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        nonces.add(policy.partition("'nonce-")[2].partition("'")[0])
+    assert len(nonces) == len(answers)
 
 
 def test_what_a_user_is_called_is_text() -> None:
@@ -201,7 +214,7 @@ def test_one_session_is_ended(store: Any) -> None:
     page = computer.get(MOUNTED)
     answer = page.forms[1].submit("end")
     assert answer.status_int == 303
-    assert answer.headers["Location"] == f"http://localhost{MOUNTED}"
+    assert answer.follow().request.path == MOUNTED
     assert user_of(phone) == "None"
     assert listed(computer) == ["Firefox on Windows"]
     assert "End all others" not in computer.get(MOUNTED).text
@@ -228,14 +241,19 @@ def test_the_own_session_is_ended_by_a_logout() -> None:
     client.get(MOUNTED).forms[0].submit("end")
     assert user_of(client) == "None"
     answer = client.get(MOUNTED, status=403)
-    assert answer.text == "Log in to see where you are logged in.\n"
+    assert "You are not logged in. Log in to see your sessions." in answer.text
+    assert "<a" not in answer.text
 
 
-def test_who_is_not_logged_in_is_sent_to_the_login() -> None:
+def test_who_is_not_logged_in_finds_the_login() -> None:
     """If the site says where that is."""
-    stranger = Shop(log_in="/login").browser(None)
-    assert stranger.get(MOUNTED).headers["Location"] == "http://localhost/login"
-    assert Shop().browser(None).get(MOUNTED, status=403)
+    stranger = Shop(log_in='https://login.example/?next=1&x="').browser(None)
+    for answer in (
+        stranger.get(MOUNTED, status=403),
+        stranger.post(MOUNTED, status=403),
+    ):
+        link = '<a href="https://login.example/?next=1&amp;x=&quot;">Log in</a>'
+        assert link in answer.text
 
 
 def test_nobody_ends_the_session_of_another_user() -> None:
@@ -259,7 +277,8 @@ def test_another_site_cannot_post(guard: str | None) -> None:
     fields = {} if guard is None else {"guard": guard}
     for more in ({"others": "1"}, {"end": id}):
         answer = computer.post(MOUNTED, {**fields, **more}, status=403)
-        assert "try again" in answer.text
+        assert "Nothing was ended" in answer.text
+        assert answer.click("Back to your sessions").request.path == MOUNTED
     computer.get(MOUNTED)
     for more in ({"others": "1"}, {"end": id}):
         computer.post(MOUNTED, {**fields, **more}, status=403)
@@ -277,13 +296,80 @@ def test_the_guard_is_each_session_s_own() -> None:
     ann.post(MOUNTED, {"guard": guard, "others": "1"}, status=403)
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("application/x-www-form-urlencoded; charset=utf-16", b"guard=x"),
+        ("application/x-www-form-urlencoded", b"guard=%ff\xff&&=&end"),
+        ("application/json", b"{}"),
+        ("\xff", b"guard=x"),
+        ("", b""),
+    ],
+)
+def test_a_form_that_is_none_is_refused(kind: str, body: bytes) -> None:
+    """However malformed."""
+    client = Shop().browser()
+    client.get(MOUNTED)
+    client.post(MOUNTED, body, headers={"Content-Type": kind}, status=403)
+
+
+def test_a_session_that_is_another_user_s_by_now_stays() -> None:
+    """The browser that is to be ended logs in as somebody else at the same moment."""
+    shop = Shop()
+    computer, phone = shop.browser(), shop.browser(agent=IPHONE)
+    page = computer.get(MOUNTED)
+    phone.post("/login?bob")  # keeps the id
+    page.forms[1].submit("end")
+    assert user_of(phone) == "bob"
+
+
 def test_other_paths_and_methods() -> None:
     """There is one page, to be read and posted to."""
     client = Shop().browser()
     assert client.get(f"{MOUNTED}/").status_int == 200
     client.get(f"{MOUNTED}/x", status=404)
-    client.put(MOUNTED, status=405)
+    assert "POST" in client.put(MOUNTED, status=405).headers["Allow"]
     assert client.head(MOUNTED).body == b""
+
+
+def test_a_path_that_is_no_text_is_not_found() -> None:
+    """Not an error."""
+    environ = {"PATH_INFO": "/\xff"}
+    setup_testing_defaults(environ)
+    said: list[str] = []
+    YourSessions()(environ, lambda status, headers: said.append(status))
+    assert said == ["404 Not Found"]
+
+
+@pytest.mark.parametrize(
+    ("script_name", "path", "location"),
+    [
+        ("", "", "./"),
+        ("", "/", "./"),
+        ("/account/sessions", "", "./sessions"),
+        ("/account/sessions", "/", "./"),
+        ("/caf\xc3\xa9/a:b", "", "./a%3Ab"),
+    ],
+)
+def test_it_finds_back_to_itself_wherever_it_is(
+    script_name: str, path: str, location: str
+) -> None:
+    """Under any prefix, also one that a proxy has taken away, and without a host."""
+    manager = SessionManager(MemoryStore())
+    client = TestApp(SessionMiddleware(YourSessions(), manager=manager))
+    session = manager.create()
+    session.login("ann")
+    session["_your_sessions"] = "x"
+    session.save()
+    client.set_cookie("sid", str(manager.token_of(session)))
+    answer = client.post(
+        "/",
+        {"guard": "x", "others": "1"},
+        extra_environ={"SCRIPT_NAME": script_name, "PATH_INFO": path},
+        status=303,
+    )
+    assert answer.headers["Location"] == location
 
 
 # -- how it is put together --------------------------------------------------------------
@@ -291,7 +377,7 @@ def test_other_paths_and_methods() -> None:
 
 def test_a_page_of_one_s_own() -> None:
     """Any text with the fields; the policy lets the site's style sheet in."""
-    template = "<link rel=stylesheet href=/s.css><ul>$sessions</ul>$end_others $$5"
+    template = "<link rel=stylesheet href=/s.css><ul>${sessions}</ul>$end_others $$5"
     client = Shop(template=template).browser()
     answer = client.get(MOUNTED)
     assert answer.text.startswith("<link rel=stylesheet")
@@ -305,6 +391,7 @@ def test_a_page_of_one_s_own() -> None:
     ("template", "said"),
     [
         ("$sesions", r"\$sessions"),
+        ("$$sessions $user", r"does not name \$sessions"),
         ("nothing", r"does not name \$sessions"),
         ("$sessions costs 5 $", "a dollar is"),
     ],
@@ -385,9 +472,42 @@ def test_two_browsers_of_one_user(tmp_path: Path) -> None:
                 assert shown <= width
         press(one, "End")
         assert len(one.find_elements(By.TAG_NAME, "li")) == 1
-        two.refresh()
-        assert "Log in to see where you are logged in" in two.page_source
+        press(two, "End")  # any click
+        assert "You are not logged in" in two.page_source
         two.get(f"{url}/")
         assert "None" in two.page_source
         press(one, "Log out")
-        assert "Log in to see" in one.page_source
+        assert "You are not logged in" in one.page_source
+
+
+def test_behind_a_proxy_that_keeps_the_host_to_itself(tmp_path: Path) -> None:
+    """The page's own policy lets its forms come back, and the login may be elsewhere."""
+    manager = SessionManager(MemoryStore())
+    app = SessionMiddleware(site(YourSessions(log_in="data:,in")), manager=manager)
+
+    def proxied(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["HTTP_HOST"] = "backend.internal:8080"
+        return app(environ, start_response)
+
+    with served(proxied) as url, chromium(tmp_path / "one") as browser:
+        browser.get(f"{url}/login?ann")
+        other = manager.create()
+        other.login("ann")
+        other.save()
+        browser.get(f"{url}{MOUNTED}")
+        press(browser, "End all others")
+        assert len(browser.find_elements(By.TAG_NAME, "li")) == 1
+        press(browser, "Log out")
+        assert browser.current_url == f"{url}{MOUNTED}"
+        assert browser.find_element(By.LINK_TEXT, "Log in").is_displayed()
+        refused = "the server responded with a status of 403"
+        assert all(refused in each["message"] for each in browser.get_log("browser"))
+
+
+def test_a_refusal_fits_a_phone_too(tmp_path: Path) -> None:
+    """It is a page like the other."""
+    app = SessionMiddleware(site(YourSessions()), manager=SessionManager(MemoryStore()))
+    with served(app) as url, chromium(tmp_path / "one", width=320) as browser:
+        browser.get(f"{url}{MOUNTED}")
+        across = browser.execute_script("return document.documentElement.scrollWidth")
+        assert across <= 320
