@@ -183,6 +183,22 @@ def test_each_runs_as_a_script(name: str, tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_user_sees_their_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the login that the example links to, to the end of the other browser."""
+    monkeypatch.chdir(tmp_path)  # the database is made where it runs
+    application = load("your_sessions").application
+    one, two = (TestApp(application, lint=False) for _ in range(2))
+    for browser in (one, two):
+        page = browser.get("/account/sessions", status=403).click("Log in")
+        page.mustcontain("You are ann.")
+    page = one.get("/account/sessions/")
+    page.forms[len(page.forms) - 1].submit("others", status=303).follow(status=200)
+    two.get("/").mustcontain("You are nobody.")
+    one.get("/").mustcontain("You are ann.")
+
+
 class TestDictStore(StoreSuite, IterableStoreSuite):
     """A third party's store of 40 lines; it does not lock, and does not claim to."""
 
