@@ -274,6 +274,13 @@ def test_a_logout_ends_it(visitor: TestApp) -> None:
     page.forms["logout"].submit(status=303).follow().mustcontain("<dd>nobody</dd>")
 
 
+def test_a_form_leads_back_without_naming_a_host(visitor: TestApp) -> None:
+    """A proxy before it may have another one, or TLS; then the policy would forbid it."""
+    for form in ("login", "logout", "end", "end-others"):
+        answer = visitor.post(f"/{form}", {"user": "Ann"}, status=303)
+        assert answer.headers["Location"] == "/"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -334,6 +341,11 @@ def has_counted(browser: Chrome) -> bool:
     return re.search(" s; |failed", text(browser, ".blind .note")) is not None
 
 
+def has_nothing_to_do(browser: Chrome) -> bool:
+    """Whether the button that was pressed is done."""
+    return not browser.find_elements(By.CSS_SELECTOR, "[aria-disabled]")
+
+
 def sign_in(browser: Chrome, user: str) -> None:
     browser.find_element(By.ID, "user").send_keys(user, Keys.ENTER)
     until(browser, shows("#logout", user))
@@ -352,6 +364,7 @@ def test_the_button_shows_it(browser: Chrome, url: str, method: str) -> None:
         browser.get(url)
         browser.find_element(By.CSS_SELECTOR, f"[data-method={method}]").click()
         until(browser, has_counted)
+        until(browser, has_nothing_to_do)
         if "no two" not in text(browser, ".blind .note"):
             break
     assert "lost without an error" in text(browser, ".blind .note")
@@ -406,8 +419,7 @@ def pressed(browser: Chrome, trial: str) -> list[str]:
     until(
         browser,
         lambda browser: (
-            not browser.find_elements(By.CSS_SELECTOR, "[aria-disabled]")
-            and all(len(each) > 1 for each in said(browser))
+            has_nothing_to_do(browser) and all(len(each) > 1 for each in said(browser))
         ),
     )
     return said(browser)
@@ -455,9 +467,32 @@ def test_what_the_page_says_comes_from_the_last_answer(
     assert not browser.find_element(By.ID, "ended").is_displayed()
     browser.find_element(By.CSS_SELECTOR, "[data-method=GET]").click()
     until(browser, lambda browser: browser.find_element(By.ID, "ended").is_displayed())
-    until(browser, has_counted)
-    browser.find_element(By.CSS_SELECTOR, "#ended a").click()
-    until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())
+    until(browser, has_nothing_to_do)
+    assert browser.find_element(By.ID, "login").is_displayed()
+    assert "nobody" in text(browser, "[data-told=session]")
+    assert text(browser, "[data-value=counter]") == "50"
+
+
+def test_a_trial_shows_too_that_the_visitor_was_logged_out(
+    browser: Chrome, url: str, tmp_path: Path
+) -> None:
+    """Whatever is pressed, what the page says of the session is looked up again."""
+    browser.get(url)
+    sign_in(browser, "Kim")
+    with chromium(tmp_path / "other") as other:
+        other.get(url)
+        sign_in(other, "Kim")
+        pressed(browser, "reading")
+        until(browser, listed(2))
+        assert not browser.find_element(By.ID, "ended").is_displayed()
+        other.find_element(By.CSS_SELECTOR, "#end-others button").click()
+        until(other, listed(1))
+    pressed(browser, "reading")
+    assert browser.find_element(By.ID, "ended").is_displayed()
+    browser.find_element(By.ID, "user").send_keys("Ro")
+    pressed(browser, "reading")
+    field = browser.find_element(By.ID, "user")
+    assert field.get_attribute("value") == "Ro"  # what is being written stays
 
 
 # -- other stores ------------------------------------------------------------------------
@@ -484,7 +519,7 @@ def test_a_cookie_says_what_it_cannot_promise(browser: Chrome, cookie_url: str) 
     body = text(browser, "body")
     assert "A session in a cookie cannot promise this" in body
     assert "a copied cookie outlives the logout" in body
-    for untrue in ("A POST locks the session", "shows both sessions"):
+    for untrue in ("never loses", "A POST locks the session", "shows both sessions"):
         assert untrue not in body
     assert not browser.find_element(
         By.CSS_SELECTOR, "[data-trial=leaving]"
@@ -493,6 +528,9 @@ def test_a_cookie_says_what_it_cannot_promise(browser: Chrome, cookie_url: str) 
     browser.find_element(By.CSS_SELECTOR, "[data-method=POST]").click()
     until(browser, lambda browser: " s; " in text(browser, ".kept .note"))
     assert "the last answer won" in text(browser, ".kept .note")
+    assert "short" in str(
+        browser.find_element(By.CLASS_NAME, "kept").get_attribute("class")
+    )
     assert browser.get_log("browser") == []
     browser.find_element(By.CSS_SELECTOR, "#logout button").click()
     until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())

@@ -38,7 +38,7 @@ with warnings.catch_warnings():
     # WebOb imports ``cgi``, of which Python 3.11 and 3.12 say that it will go.
     warnings.simplefilter("ignore", DeprecationWarning)
     from webob import Request, Response
-    from webob.exc import HTTPMethodNotAllowed, HTTPNotFound, HTTPSeeOther
+    from webob.exc import HTTPMethodNotAllowed, HTTPNotFound
 
 PORT = 8000
 AT_ONCE = 50
@@ -175,37 +175,40 @@ def _field(request: Request, name: str) -> str:
     return value if isinstance(value, str) else ""  # a file is none
 
 
+def _home() -> Response:
+    return Response(status=303, location="/")
+
+
 def _log_in(request: Request) -> Response:
     user = _field(request, "user").strip()[:40]
     if user:
         known = BROWSER.search(request.user_agent or "")
         browser = known[0] if known else "a client"
         get_session(request.environ).login(user, browser=browser)
-    return HTTPSeeOther(location="/")
+    return _home()
 
 
 def _log_out(request: Request) -> Response:
     get_session(request.environ).logout()
-    return HTTPSeeOther(location="/")
+    return _home()
 
 
 def _end(request: Request) -> Response:
     """End a session, if it is one of the same user."""
     session, manager = get_session(request.environ), get_manager(request.environ)
-    chosen = manager.get(_field(request, "id"))
-    if chosen is not None and session.user is not None and chosen.user == session.user:
-        if chosen.id == session.id:
-            session.logout()
-        else:
-            manager.end(chosen.id)
-    return HTTPSeeOther(location="/")
+    id = _field(request, "id")
+    if session.user is not None and id == session.id:
+        session.logout()
+    elif session.user is not None:
+        manager.end(id, user=session.user)
+    return _home()
 
 
 def _end_others(request: Request) -> Response:
     session, manager = get_session(request.environ), get_manager(request.environ)
     if session.user is not None and manager.store.capabilities.lists:
         manager.end_user(session.user, keep=session.id)
-    return HTTPSeeOther(location="/")
+    return _home()
 
 
 COUNTER: Routes = {
@@ -239,7 +242,12 @@ def application(routes: Routes) -> App:
         handler = methods.get(environ["REQUEST_METHOD"])
         if handler is None:
             return HTTPMethodNotAllowed(allow=methods)(environ, start_response)
-        return handler(Request(environ))(environ, start_response)
+        answer = handler(Request(environ))
+        # Not by WebOb, which would make an address of the Location, with a scheme and a
+        # host that a proxy may not have passed on: a browser then refuses to follow it.
+        start_response(answer.status, answer.headerlist)
+        body: Iterable[bytes] = answer.app_iter
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     return respond
 
