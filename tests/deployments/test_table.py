@@ -53,4 +53,6 @@ def test_a_name_that_is_gone_is_found() -> None:
     """The control."""
     text = "``test_table.py::test_gone``, ``::test_too``, ``stores/test_gone.py``"
     assert len(missing_of(named(text))) == 3
-    assert missing_of(named("``test_table.py``, ``tests/conftest.py::redis_url``")) == []
+    assert (
+        missing_of(named("``test_table.py``, ``tests/conftest.py::redis_url``")) == []
+    )
