@@ -15,9 +15,10 @@ from wsgiref.util import setup_testing_defaults, shift_path_info
 from wsgiref.validate import validator
 
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from webtest import TestApp
 
@@ -436,13 +437,22 @@ def served(app: Any) -> Iterator[str]:
             thread.join(30)
 
 
+def is_gone(element: WebElement) -> bool:
+    """Whether its page was replaced; while that happens Chromium has several errors."""
+    try:
+        element.is_enabled()
+    except WebDriverException:
+        return True
+    return False
+
+
 def press(browser: Chrome, words: str) -> None:
     """Press a button by what it says, and wait for the next page."""
     buttons = browser.find_elements(By.TAG_NAME, "button")
     (button,) = [each for each in buttons if each.text == words]
     page = browser.find_element(By.TAG_NAME, "html")
     button.click()
-    WebDriverWait(browser, 30).until(staleness_of(page))
+    WebDriverWait(browser, 30).until(lambda browser: is_gone(page))
 
 
 def test_two_browsers_of_one_user(tmp_path: Path) -> None:
