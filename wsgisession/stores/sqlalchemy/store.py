@@ -126,6 +126,8 @@ class SQLAlchemyStore:
         Raises ``StoreError`` if the database refuses.
         """
         began = time.monotonic()
+        # At each of its parts another process may have been quicker.
+        tries = TRIES + 1 + len(self.table.indexes)
         for attempt in count(1):
             try:
                 self.table.create(self._engine, checkfirst=True)
@@ -133,10 +135,9 @@ class SQLAlchemyStore:
                     index.create(self._engine, checkfirst=True)
                 return
             except SQLAlchemyError as error:
-                # Another process may have been quicker after we looked, or writes now.
-                busy = not TRANSIENT.isdisjoint(codes(error))
+                busy = not TRANSIENT.isdisjoint(codes(error))  # another one writes now
                 patient = time.monotonic() - began < PATIENCE
-                if not (patient if busy else attempt < TRIES):
+                if not (patient if busy else attempt < tries):
                     raise broken(error, self._place) from error
             sleep(0.1)
 
