@@ -117,6 +117,33 @@ def test_who_logs_in_again_needs_no_second_place(store: Any) -> None:
     assert count(manager) == 1
 
 
+def test_a_second_login_in_one_request_waits_for_nobody(store: Any) -> None:
+    """It holds the place already; that of another user is given back."""
+    manager = managed(store, "refuse", 1)
+    session = manager.create()
+    session.login("ann")
+    session.login("ann")
+    session.login("bob")
+    other = manager.create()
+    other.login("ann")
+    for each in (session, other):
+        each.save()
+    assert (count(manager, "ann"), count(manager, "bob")) == (1, 1)
+
+
+def test_a_login_by_an_administrator_makes_room_too(store: Any) -> None:
+    """In ``manager.edit()``."""
+    manager = managed(store, "evict", 1)
+    first = log_in(manager)
+    second = log_in(manager, "/bob")
+    (id,) = [session.id for session in manager.sessions_of("bob")]
+    with manager.edit(id) as held:
+        held.login("ann")
+    assert first.get("/user").text == "None"
+    assert count(manager) == 1
+    assert second.get("/user").text == "None"  # its token is from before the login
+
+
 def test_idle_sessions_take_no_place(store: Any, clock: Clock) -> None:
     """Five that went idle, then a sixth login."""
     manager = managed(store, "refuse", 5, clock=clock, idle_timeout=60)

@@ -443,7 +443,9 @@ def test_who_is_forgotten_does_not_come_back(home: Household, method: str) -> No
     home.handlers["/slow"] = slow
     getattr(home.phone, method)("/slow")
     assert home.manager.store.load(key_of(Purpose.USER_DATA, "ann")) is None
-    session = home.manager.create()
+    watch = Watch(events.Dropped)
+    manager = SessionManager(home.manager.store, Options(on_event=watch))
+    session = manager.create()
     session.login("ann")
     session.save()
     data = session.user_data
@@ -453,6 +455,7 @@ def test_who_is_forgotten_does_not_come_back(home: Household, method: str) -> No
     data["n"] = 2
     with pytest.raises(SessionEnded):
         data.save()
+    assert len(watch.seen) == 1
     assert home.manager.store.load(key_of(Purpose.USER_DATA, "ann")) is None
 
 
@@ -503,6 +506,18 @@ def test_it_is_edited_outside_of_a_request(home: Household) -> None:
     session = home.manager.create()
     session.login(42)
     assert session.user_data["n"] == 1
+
+
+def test_an_administrator_may_write_it_beside_the_session(home: Household) -> None:
+    """In ``manager.edit()``, which saves both, or neither where its block fails."""
+    id = home.manager.open(home.token(home.phone)).id
+    with home.manager.edit(id) as held:
+        both(held)
+    with suppress(RuntimeError), home.manager.edit(id) as held:
+        both(held)
+        raise RuntimeError("no")
+    assert (home.laptop.get("/n").text, home.phone.get("/own").text) == ("1", "1")
+    assert home.laptop.post("/increment").text == "2"
 
 
 def test_encrypted_it_cannot_be_read(store: Any) -> None:

@@ -184,7 +184,7 @@ class SessionManager:
             if session.new:
                 raise KeyError(id)
             yield session
-            access.begun().commit()
+            access.commit_whatever_auto_says()
         finally:
             access.close()
 

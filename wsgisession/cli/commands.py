@@ -60,16 +60,25 @@ class Sessions:
         A store would make a folder or a database file that is not there, find nothing in
         it, and success would be reported.
         """
-        place = _place(self.settings)
+        place = self.place()
         if place is not None and not place.exists():
             raise ConfigurationError(
                 f"there are no sessions at {place}: nothing is there"
             )
-        if place is not None:
-            _refuse_to_be_another(place)
         manager = self.made()
         manager.ping()  # a store that forgets by itself would be asked nothing else
         return manager
+
+    def place(self) -> Path | None:
+        """The folder or file of the sessions, if they have one.
+
+        One that is there must be ours: what is made in it by another user the application
+        cannot read any more.
+        """
+        place = _place(self.settings)
+        if place is not None and place.exists():
+            _refuse_to_be_another(place)
+        return place
 
     def made(self) -> SessionManager:
         """The manager, whether its store answers or not."""
@@ -88,7 +97,6 @@ def _place(settings: Mapping[str, Any]) -> Path | None:
 
 
 def _refuse_to_be_another(place: Path) -> None:
-    """What is made by another user cannot be read by the application any more."""
     if os.name != "posix":
         return
     owner, us = place.stat().st_uid, os.geteuid()
@@ -230,9 +238,7 @@ def demo(host: str, port: int | None, store: str | None) -> None:
 @about_sessions
 def init(sessions: Sessions) -> None:
     """Create what the store needs: the table of a SQL database."""
-    place = _place(sessions.settings)
-    if place is not None and place.exists():
-        _refuse_to_be_another(place)
+    sessions.place()
     manager = sessions.made()
     store: Any = manager.store
     while not hasattr(store, "create_table") and hasattr(store, "within"):
@@ -395,9 +401,7 @@ def _moment(seconds: float | None) -> datetime | None:
 )
 def doctor(sessions: Sessions, address: str | None) -> None:
     """Check a configuration against its deployment, and say what to do."""
-    place = _place(sessions.settings)
-    if place is not None and place.exists():
-        _refuse_to_be_another(place)
+    place = sessions.place()
     findings = list(examination.examine(sessions.settings, place, address))
     if sessions.as_json:
         for each in findings:

@@ -146,12 +146,12 @@ def _cookie(options: Options, address: str | None) -> Iterator[Finding]:
 def _of_transport(options: Options, host: str, *, is_https: bool) -> Iterator[Finding]:
     is_local = host in ("localhost", "127.0.0.1", "::1") or host.endswith(".localhost")
     if not is_https and not is_local:
-        if options.cookie_secure is True:
-            said = "it is Secure, and browsers send it to no address with http"
-            yield Finding(Level.ERROR, "cookie", said, "serve the site by https")
-        else:
-            said = "it is sent in the clear: whoever listens can take it over"
-            yield Finding(Level.ERROR, "cookie", said, "serve the site by https")
+        said = (
+            "it is Secure, and browsers send it to no address with http"
+            if options.cookie_secure is True
+            else "it is sent in the clear: whoever listens can take it over"
+        )
+        yield Finding(Level.ERROR, "cookie", said, "serve the site by https")
     elif is_https and options.cookie_secure is False:
         said = "the site has https, and the cookie is not Secure"
         advice = "cookie_secure=True, or leave it at 'auto'"

@@ -287,6 +287,10 @@ class Access:
             else:
                 self._carry_out(transaction.commit)
 
+    def commit_whatever_auto_says(self) -> None:
+        """Settle the session where nobody has asked for ``auto`` (``manager.edit()``)."""
+        self._carry_out(self.begun().commit)
+
     def roll_back(self) -> None:
         """Drop what a failed request did, but for an end, which stands."""
         self._is_dropped = True

@@ -44,9 +44,17 @@ class UserSide:
         limit = repository.options.max_sessions_per_user
         if limit is not None:
             transaction.lock()
-            self._places = Places(repository, user, work.plan.by)
-            self._places.take(limit, id=work.id)
+            self._places_of(user).take(limit, id=work.id)
         work.log_in(user, details)
+
+    def _places_of(self, user: str) -> Places:
+        """The places of the user who logs in; those of a user before are given back."""
+        places = self._places
+        if places is None or places.user != user:
+            self._release_places()
+            by = self._transaction.work.plan.by
+            places = self._places = Places(self._transaction.repository, user, by)
+        return places
 
     def look(self, user: str, *, locks: bool) -> WorkingCopy:
         """The values of the session's user."""
@@ -106,10 +114,6 @@ class UserSide:
             transaction.drop(error)
         transaction.work.forbid_replay()
 
-    def has_changed(self) -> bool:
-        """Whether there are values to save."""
-        return self._values is not None and self._values.has_changed()
-
     def revert(self) -> None:
         """Go back to the stored values."""
         if self._values is not None:
@@ -119,5 +123,8 @@ class UserSide:
         """End the leases of both."""
         if self._values is not None:
             self._values.release()
+        self._release_places()
+
+    def _release_places(self) -> None:
         if self._places is not None:
             self._places.release()

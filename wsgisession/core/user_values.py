@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 
 from ..errors import LockTimeout, SessionEnded, StoreError, VersionConflict
-from ..events import Dropped, Merged
+from ..events import Merged
 from ..record import Record
 from .conflicts import decide
 from .expiry import Meta
 from .merge import WorkingCopy
-from .repository import Repository, log, new_version
+from .repository import Repository, new_version
 from .reserved import NEVER, Purpose, key_of, locked, made_and_locked
 
 
@@ -165,9 +165,4 @@ class UserValues:
     def _forgotten(self) -> None:
         """``forget_user`` was called: what is written now must not bring it back."""
         self._copy, self._record = None, None
-        error = SessionEnded(self._key.id)
-        log.info(
-            "the values of user %r were forgotten; changes were dropped", self.user
-        )
-        self._repository.tell(Dropped(id=self._key.id))
-        raise error
+        raise SessionEnded(self._key.id)
