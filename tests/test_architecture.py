@@ -21,7 +21,7 @@ ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
     1: "errors events health record outages crypto crypto.secret",
-    2: "telemetry store profiles serializers settings options crypto.*",
+    2: "telemetry views store profiles serializers settings options crypto.*",
     3: "core core.* stores stores.* testing testing.* http http.cookies http.caching"
     " http.notices",
     4: "mapping user_data session",

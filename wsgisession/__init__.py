@@ -14,6 +14,7 @@ from .errors import SessionClosed as SessionClosed
 from .errors import SessionConflict as SessionConflict
 from .errors import SessionEnded as SessionEnded
 from .errors import SessionError as SessionError
+from .errors import SessionReadOnly as SessionReadOnly
 from .errors import SessionTooLarge as SessionTooLarge
 from .errors import StoreError as StoreError
 from .errors import TooManySessions as TooManySessions
@@ -31,6 +32,8 @@ from .serializers import Kind as Kind
 from .session import Session as Session
 from .store import Capabilities as Capabilities
 from .user_data import UserData as UserData
+from .views import external as external
+from .views import read_only as read_only
 
 __all__ = [
     "ABSENT",
@@ -52,14 +55,17 @@ __all__ = [
     "SessionError",
     "SessionManager",
     "SessionMiddleware",
+    "SessionReadOnly",
     "SessionTooLarge",
     "StoreError",
     "TooManySessions",
     "UserData",
     "VersionConflict",
     "events",
+    "external",
     "get_manager",
     "get_session",
+    "read_only",
 ]
 
 __version__ = "0.1.0"

@@ -126,6 +126,20 @@ class SessionClosed(SessionError):
     """The request is over, or its headers have left and a cookie would be needed."""
 
 
+class SessionReadOnly(SessionError):
+    """A request that was declared to only read its session wanted to change it.
+
+    ``verb`` is what it called, such as ``"login()"``.
+    """
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(
+            f"this request was declared to only read its session, so {verb} is refused; "
+            "take @read_only from its view (or wsgisession.read_only from the environ)"
+        )
+        self.verb = verb
+
+
 class SessionTooLarge(SessionError):
     """The encoded session exceeds what may be stored.
 

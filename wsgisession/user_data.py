@@ -23,7 +23,7 @@ class OfUser:
         return self.access.values_of(self.user)
 
     def changing(self) -> WorkingCopy:
-        return self.access.values_of(self.user)
+        return self.access.changing_values_of(self.user)
 
 
 class UserData(StoredMapping):

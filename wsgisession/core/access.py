@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import LockTimeout, SessionClosed, StoreError
+from ..errors import LockTimeout, SessionClosed, SessionReadOnly, StoreError
 from .first_look import NO_PLAN, Plan, never
 from .merge import WorkingCopy
 from .outcome import State
@@ -80,6 +80,8 @@ class Access:
             )
         plan = self._plan()
         self._locks = plan.locks and self.repository.locks is not None
+        if plan.reads_only and changes.get("locks"):
+            raise SessionReadOnly("lock()")
         if not self._may_replay:
             plan = plan._replace(can_replay=never)
         if changes:
@@ -104,6 +106,8 @@ class Access:
         transaction = self.in_store()
         if transaction.outage is not None:
             raise transaction.outage
+        if transaction.work.plan.reads_only:
+            raise SessionReadOnly(verb)
         if self._locks_again:
             self._lock_again(transaction)
         if self._is_sent:
@@ -133,6 +137,12 @@ class Access:
             self._lock_again(transaction)
         with self.noting_failure():
             return self._beside(transaction).look(user, locks=self._locks)
+
+    def changing_values_of(self, user: str) -> WorkingCopy:
+        """The values of the session's user, for a change."""
+        if self.in_store().work.plan.reads_only:
+            raise SessionReadOnly("this change of user_data")
+        return self.values_of(user)
 
     def save_values_of_user(self) -> None:
         """Write the values of the user now, and nothing of the session."""
@@ -177,6 +187,8 @@ class Access:
         if self.transaction is None:
             self._begin(locks=True, wait=wait)
         transaction = self.in_store()
+        if transaction.work.plan.reads_only:
+            raise SessionReadOnly("lock()")
         with self.noting_failure():
             transaction.lock(wait)
         self._locks, self._locks_again = self.repository.locks is not None, False
@@ -219,6 +231,8 @@ class Access:
         transaction = self.in_store()
         if transaction.outage is not None:
             raise transaction.outage
+        if transaction.work.plan.reads_only:
+            raise SessionReadOnly("an end of the session")
         transaction.work.flush()
         self._locks_again = False
 
@@ -280,6 +294,8 @@ class Access:
                 work.revert()
                 if self._user_side is not None:
                     self._user_side.revert()
+            if work.plan.reads_only:
+                self._refuse_changes(transaction)
             if options.save_every_request and work.state is State.STORED:
                 work.force()
             if self._user_side is None:
@@ -290,6 +306,12 @@ class Access:
     def commit_whatever_auto_says(self) -> None:
         """Settle the session where nobody has asked for ``auto`` (``manager.edit()``)."""
         self._carry_out(self.begun().commit)
+
+    def _refuse_changes(self, transaction: Transaction) -> None:
+        """A list that was handed out may have been changed without a call of ours."""
+        beside = self._user_side is not None and self._user_side.has_changed()
+        if beside or transaction.work.has_changed():
+            raise SessionReadOnly("a change inside a value")
 
     def roll_back(self) -> None:
         """Drop what a failed request did, but for an end, which stands."""
@@ -310,6 +332,8 @@ class Access:
         """Write what was changed after the headers have left."""
         if self.transaction is None or self._is_closed or self._is_dropped:
             return
+        if self.transaction.work.plan.reads_only:
+            self._refuse_changes(self.transaction)
         if self.repository.options.auto:
             self._carry_out(self.transaction.commit_late)
 

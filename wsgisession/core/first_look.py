@@ -39,6 +39,8 @@ class Plan(NamedTuple):
     """Whether the client sent a cookie of ours, whatever it leads to."""
     may_begin: bool = True
     """Whether a new session may begin without a login (not for another site's post)."""
+    reads_only: bool = False
+    """Whether the request was declared to change nothing."""
     by: str = ""
     """Method and path, for requests that wait for the lock of this one."""
 

@@ -114,6 +114,10 @@ class UserSide:
             transaction.drop(error)
         transaction.work.forbid_replay()
 
+    def has_changed(self) -> bool:
+        """Whether there are values to save."""
+        return self._values is not None and self._values.has_changed()
+
     def revert(self) -> None:
         """Go back to the stored values."""
         if self._values is not None:

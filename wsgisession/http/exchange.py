@@ -20,6 +20,7 @@ from ..core.transaction import ReplayNeeded
 from ..errors import LockTimeout, StoreError
 from ..record import made
 from ..session import Session
+from ..views import EXTERNAL_KEY, READ_ONLY_KEY
 from . import caching
 from .notices import WAITED
 
@@ -96,14 +97,18 @@ class Exchange:
         is_safe = environ.get("REQUEST_METHOD", "GET") in SAFE
         is_second = environ.get(REPLAY_KEY) is True
         manager.notices.of_request(environ, has_cookie=bool(values))
-        locks = is_second or self._locks(is_safe)
+        reads_only = READ_ONLY_KEY in environ and environ[READ_ONLY_KEY] is True
+        is_external = EXTERNAL_KEY in environ and environ[EXTERNAL_KEY] is True
+        runs_once = is_second or is_external or not is_safe
+        locks = is_second or is_external or self._locks(is_safe)
         facts = (
             manager.recognised(values) if values else (),
-            locks,
+            locks and not reads_only,
             None,
-            self._can_replay if values and is_safe and not is_second else never,
+            never if runs_once or not values else self._can_replay,
             bool(values),
             is_safe or bool(values) or not self._is_foreign(),
+            reads_only,
             named(environ) if locks else "",
         )
         return made(Plan, facts)
