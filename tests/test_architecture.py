@@ -52,7 +52,7 @@ EXTERNAL = {
     "stores.file": {"filelock"},
     "stores.redis": {"redis"},
     "stores.sqlalchemy": {"sqlalchemy"},
-    "integrations.flask": {"flask", "werkzeug"},
+    "integrations.flask": {"flask", "markupsafe"},
     "integrations.pyramid": {"pyramid", "zope", "webob"},
     "integrations.bottle": {"bottle"},
     "integrations.django": {"django"},
@@ -238,9 +238,10 @@ def an_exchange_knows_no_wsgi_callables(sources: Sources) -> Iterator[str]:
 
 def an_integration_knows_no_store(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if each.who.startswith("integrations") and each.ours:
-            other = each.what.startswith("integrations.") and each.what != each.who
-            if each.what.startswith("stores") or other:
+        if each.who.startswith("integrations.") and each.ours:
+            adapter, known = (name.split(".")[:2] for name in (each.who, each.what))
+            other = known[0] == "integrations" and len(known) > 1 and known != adapter
+            if known[0] == "stores" or other:
                 yield f"{each.who} imports {each.what}"
 
 

@@ -102,9 +102,17 @@ class SessionManager:
         """
         settings = flatten(config, options)
         choice, names = choose(settings), Options.names()
-        refuse_unknown(settings, {*names, *SELECTORS} | choice.options, owners)
+        refuse_unknown(settings, cls.option_names(settings), owners)
         own = Options(**{k: v for k, v in settings.items() if k in names})
         return cls(choice.made(settings, own), own, clock=clock)
+
+    @staticmethod
+    def option_names(settings: Mapping[str, Any]) -> frozenset[str]:
+        """The bare names of all options that may stand beside these settings.
+
+        They depend on the store.  Raises ``ConfigurationError`` where none is chosen.
+        """
+        return frozenset(Options.names()) | {*SELECTORS} | choose(settings).options
 
     # -- one session -------------------------------------------------------------------
 
