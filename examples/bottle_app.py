@@ -1,6 +1,7 @@
-"""Sessions in a Bottle application, by the environ.
+"""Sessions in a Bottle application.
 
-Run ``python examples/bottle_app.py``, or ``gunicorn --chdir examples bottle_app``.
+Install: ``python -m pip install "wsgisession-middleware[bottle,file]"``
+Run:     ``python examples/bottle_app.py``  (or ``gunicorn --chdir examples bottle_app``)
 """
 
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from bottle import Bottle, abort, redirect, request, run, template
 
-from wsgisession import SessionMiddleware, get_session
+from wsgisession.integrations.bottle import SessionPlugin
 
 FOLDER = Path.home() / ".cache" / "wsgisession-examples"
 PORT = int(os.environ.get("PORT", "8000"))
@@ -27,13 +28,13 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>Shopping list</title>
 <form id="logout" method="post" action="/logout"><button>Log out</button></form>
 """
 
-shop = Bottle()
+application = Bottle()
+application.install(SessionPlugin(url=os.environ.get("SESSION_URL", FOLDER.as_uri())))
 
 
-@shop.get("/")
-def show():
+@application.get("/")
+def show(session):
     """Count the visit, and show the list."""
-    session = get_session(request.environ)
     session["visits"] = session.get("visits", 0) + 1
     return template(
         PAGE,
@@ -43,31 +44,26 @@ def show():
     )
 
 
-@shop.post("/add")
-def add():
+@application.post("/add")
+def add(session):
     """Append to the list in the session; that is seen, and saved."""
-    session = get_session(request.environ)
     session.setdefault("list", []).append(request.forms.item or abort(400))
     redirect("/", 303)
 
 
-@shop.post("/login")
-def login():
+@application.post("/login")
+def login(session):
     """Bind the session to a user, under a new token: a planted one is worth nothing."""
-    get_session(request.environ).login(request.forms.user or abort(400))
+    session.login(request.forms.user or abort(400))
     redirect("/", 303)
 
 
-@shop.post("/logout")
-def logout():
+@application.post("/logout")
+def logout(session):
     """End the session."""
-    get_session(request.environ).logout()
+    session.logout()
     redirect("/", 303)
 
-
-application = SessionMiddleware(
-    shop, {"session.url": os.environ.get("SESSION_URL", FOLDER.as_uri())}
-)
 
 if __name__ == "__main__":
     run(application, host="127.0.0.1", port=PORT)

@@ -1,14 +1,15 @@
-"""Sessions in a Flask application, by the environ.
+"""Sessions in a Flask application.
 
-Run ``python examples/flask_app.py``, or ``gunicorn --chdir examples flask_app``.
+Install: ``python -m pip install "wsgisession-middleware[flask,file]"``
+Run:     ``python examples/flask_app.py``  (or ``gunicorn --chdir examples flask_app``)
 """
 
 import os
 from pathlib import Path
 
-from flask import Flask, abort, redirect, render_template_string, request
+from flask import Flask, abort, redirect, render_template_string, request, session
 
-from wsgisession import SessionMiddleware, get_session
+from wsgisession.integrations.flask import Sessions
 
 FOLDER = Path.home() / ".cache" / "wsgisession-examples"
 PORT = int(os.environ.get("PORT", "8000"))
@@ -24,20 +25,20 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>Shopping list</title>
 """
 
 application = Flask(__name__)
+application.config["SESSION_URL"] = os.environ.get("SESSION_URL", FOLDER.as_uri())
+Sessions(application)
 
 
 @application.get("/")
 def show():
     """Count the visit, and show the list."""
-    session = get_session(request.environ)
     session["visits"] = session.get("visits", 0) + 1
-    return render_template_string(PAGE, session=session)
+    return render_template_string(PAGE)
 
 
 @application.post("/add")
 def add():
     """Append to the list in the session; that is seen, and saved."""
-    session = get_session(request.environ)
     session.setdefault("list", []).append(request.form["item"] or abort(400))
     return redirect("/", 303)
 
@@ -45,21 +46,16 @@ def add():
 @application.post("/login")
 def login():
     """Bind the session to a user, under a new token: a planted one is worth nothing."""
-    get_session(request.environ).login(request.form["user"] or abort(400))
+    session.login(request.form["user"] or abort(400))
     return redirect("/", 303)
 
 
 @application.post("/logout")
 def logout():
     """End the session."""
-    get_session(request.environ).logout()
+    session.logout()
     return redirect("/", 303)
 
-
-application.wsgi_app = SessionMiddleware(
-    application.wsgi_app,
-    {"session.url": os.environ.get("SESSION_URL", FOLDER.as_uri())},
-)
 
 if __name__ == "__main__":
     application.run(port=PORT)
