@@ -1,6 +1,7 @@
-"""Sessions in a Pyramid application, by the environ.
+"""Sessions in a Pyramid application.
 
-Run ``python examples/pyramid_app.py``, or ``gunicorn --chdir examples pyramid_app``.
+Install: ``python -m pip install "wsgisession-middleware[pyramid,file]"``
+Run:     ``python examples/pyramid_app.py``  (or ``gunicorn --chdir examples pyramid_app``)
 """
 
 import os
@@ -11,8 +12,6 @@ from wsgiref.simple_server import make_server
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPBadRequest, HTTPSeeOther
 from pyramid.response import Response
-
-from wsgisession import SessionMiddleware, get_session
 
 FOLDER = Path.home() / ".cache" / "wsgisession-examples"
 PORT = int(os.environ.get("PORT", "8000"))
@@ -37,7 +36,7 @@ def field(request, name):
 
 def show(request):
     """Count the visit, and show the list."""
-    session = request.wsgisession
+    session = request.session
     session["visits"] = session.get("visits", 0) + 1
     return Response(
         PAGE.format(
@@ -50,28 +49,27 @@ def show(request):
 
 def add(request):
     """Append to the list in the session; that is seen, and saved."""
-    request.wsgisession.setdefault("list", []).append(field(request, "item"))
+    request.session.setdefault("list", []).append(field(request, "item"))
     return HTTPSeeOther("/")
 
 
 def login(request):
     """Bind the session to a user, under a new token: a planted one is worth nothing."""
-    request.wsgisession.login(field(request, "user"))
+    request.session.login(field(request, "user"))
     return HTTPSeeOther("/")
 
 
 def logout(request):
     """End the session."""
-    request.wsgisession.logout()
+    request.session.logout()
     return HTTPSeeOther("/")
 
 
 def make_shop():
-    """The application, in which every request has an attribute ``wsgisession``."""
-    with Configurator() as config:
-        config.add_request_method(
-            lambda request: get_session(request.environ), "wsgisession", property=True
-        )
+    """The application; its settings may as well stand in an ``.ini`` file."""
+    settings = {"session.url": os.environ.get("SESSION_URL", FOLDER.as_uri())}
+    with Configurator(settings=settings) as config:
+        config.include("wsgisession.integrations.pyramid")
         for view, path, method in (
             (show, "/", "GET"),
             (add, "/add", "POST"),
@@ -83,9 +81,7 @@ def make_shop():
         return config.make_wsgi_app()
 
 
-application = SessionMiddleware(
-    make_shop(), {"session.url": os.environ.get("SESSION_URL", FOLDER.as_uri())}
-)
+application = make_shop()
 
 if __name__ == "__main__":
     with make_server("127.0.0.1", PORT, application) as server:

@@ -53,7 +53,7 @@ EXTERNAL = {
     "stores.redis": {"redis"},
     "stores.sqlalchemy": {"sqlalchemy"},
     "integrations.flask": {"flask", "markupsafe"},
-    "integrations.pyramid": {"pyramid", "zope", "webob"},
+    "integrations.pyramid": {"pyramid", "pyramid_retry", "zope"},
     "integrations.bottle": {"bottle"},
     "integrations.django": {"django"},
 }

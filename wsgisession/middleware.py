@@ -80,7 +80,7 @@ class SessionMiddleware:
     def __call__(
         self, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if environ.get(MANAGER_KEY) is self.manager and self._is_inside(environ):
+        if MANAGER_KEY in environ and self._is_inside(environ):
             return self.app(environ, start_response)
         # A second run has to begin with what the first one was given.
         method = environ.get("REQUEST_METHOD", "GET")
@@ -89,13 +89,8 @@ class SessionMiddleware:
         return self._run(environ, start_response, before)
 
     def _is_inside(self, environ: Environ) -> bool:
-        """Whether the request is wrapped by the same manager already.
-
-        An environ may also have been used before, by a middleware that tries a request
-        again: then its session is over.
-        """
-        session = environ.get(self.environ_key)
-        return isinstance(session, Session) and not access_of(session).is_closed
+        """Whether the request is wrapped by the same manager already."""
+        return session_by(self.manager, environ, self.environ_key) is not None
 
     def _run(
         self, environ: Environ, start_response: StartResponse, before: Environ | None
@@ -131,6 +126,20 @@ def get_session(environ: Mapping[str, Any], key: str = ENVIRON_KEY) -> Session:
             "is the application wrapped by SessionMiddleware?"
         )
     return session
+
+
+def session_by(
+    manager: SessionManager, environ: Mapping[str, Any], key: str = ENVIRON_KEY
+) -> Session | None:
+    """The session that a middleware of this manager has put into the environ, if any.
+
+    An environ may have been used before, by a middleware that tries a request again: then
+    the session in it is over, and does not count.
+    """
+    session = environ.get(key)
+    if environ.get(MANAGER_KEY) is not manager or not isinstance(session, Session):
+        return None
+    return None if access_of(session).is_closed else session
 
 
 def get_manager(environ: Mapping[str, Any]) -> SessionManager:

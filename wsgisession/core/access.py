@@ -321,6 +321,16 @@ class Access:
         if self.transaction is not None:
             self.transaction.roll_back()
 
+    def start_over(self) -> None:
+        """Drop all that was done, but for an end: the request is tried again from here.
+
+        For frameworks that try again by themselves, as after a deadlock in a database.
+        """
+        self.roll_back()
+        self.transaction = self.failure = self._user_side = None
+        self._is_dropped = self._locks = self._locks_again = False
+        self._depth = 0
+
     def leave(self) -> None:
         """The headers leave: from here on no cookie can be set, and nothing locks."""
         self._is_sent = True

@@ -22,7 +22,7 @@ from ..views import tell
 from . import needing
 
 with needing("bottle"):
-    from bottle import Bottle, Route, request  # type: ignore[import-untyped]
+    from bottle import Bottle, Route, request
 
 Handler = Callable[..., Any]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 from ...errors import ConfigurationError
-from ...http.exchange import MANAGER_KEY, Environ, Exchange
-from ...manager import SessionManager, access_of
-from ...middleware import ENVIRON_KEY, App, SessionMiddleware, StartResponse
+from ...http.exchange import Environ, Exchange
+from ...manager import SessionManager
+from ...middleware import App, SessionMiddleware, StartResponse, session_by
 from ...session import Session
 from ...views import tell
 from .. import needing
@@ -184,10 +184,8 @@ class Interface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> Any:
         environ, manager = request.environ, self._door.manager
-        found = environ.get(ENVIRON_KEY)
-        is_inside = environ.get(MANAGER_KEY) is manager and isinstance(found, Session)
-        if is_inside and not access_of(session := cast(Session, found)).is_closed:
-            return session.view(FlaskSession)
+        if (found := session_by(manager, environ)) is not None:
+            return found.view(FlaskSession)
         exchange = Exchange(manager, environ)
         exchange.session.no_replay()  # there is nobody who would run it again
         session = exchange.session.view(ContextSession)
