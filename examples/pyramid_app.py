@@ -1,7 +1,7 @@
 """Sessions in a Pyramid application.
 
 Install: ``python -m pip install "wsgisession-middleware[pyramid,file]"``
-Run:     ``python examples/pyramid_app.py``  (or ``gunicorn --chdir examples pyramid_app``)
+Run:     ``python examples/pyramid_app.py``
 """
 
 import os

@@ -16,11 +16,12 @@ from .core.first_look import Found, Plan
 from .core.repository import Repository, Stored
 from .core.reserved import Purpose, key_of
 from .core.standing import Standing
-from .core.transaction import Transaction
+from .core.transaction import ReplayNeeded, Transaction
 from .core.user_values import UserValues
 from .core.watched import WatchedStore
 from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
 from .errors import ConfigurationError, LockTimeout
+from .events import Replayed
 from .http.cookies import Cookies
 from .http.notices import Notices
 from .mapping import StoredMapping
@@ -312,6 +313,12 @@ class SessionManager:
             self.store.close()
 
     # -- what is logged ----------------------------------------------------------------
+
+    def tell_of_replay(self, path: str, due: ReplayNeeded) -> None:
+        """Tell that a request is run a second time, and because of which keys."""
+        keys = tuple(sorted(due.keys))
+        self.notices.of_replay(path, keys)
+        self.repository.tell(Replayed(id=due.id, keys=keys, path=path))
 
     def tell_of_failure(self, error: Exception) -> None:
         """Log that a request was refused because its session could not be had or kept.

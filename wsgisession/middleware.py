@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 from .core.transaction import ReplayNeeded
 from .errors import ConfigurationError, LockTimeout, StoreError
-from .events import Replayed
 from .http.exchange import (
     MANAGER_KEY,
     REPLAY_KEY,
@@ -111,9 +110,7 @@ class SessionMiddleware:
         environ.clear()
         environ.update(before)
         environ[REPLAY_KEY] = True
-        path, keys = environ.get("PATH_INFO", ""), tuple(sorted(due.keys))
-        self.manager.notices.of_replay(path, keys)
-        self.manager.repository.tell(Replayed(id=due.id, keys=keys, path=path))
+        self.manager.tell_of_replay(environ.get("PATH_INFO", ""), due)
         return self._run(environ, start_response, None)
 
 
