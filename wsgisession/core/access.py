@@ -31,6 +31,7 @@ class Access:
         "_is_closed",
         "_is_dropped",
         "_is_sent",
+        "_keeps",
         "_locks",
         "_locks_again",
         "_may_replay",
@@ -49,6 +50,8 @@ class Access:
         self._plan = plan
         self._user_side: UserSide | None = None
         """What is done for the user beside the session, if anything is."""
+        self._keeps = repository.options.auto
+        """Whether the end of the request writes values that no ``save()`` has written."""
         self._may_replay = True
         self._locks = False
         self._locks_again = False
@@ -182,6 +185,14 @@ class Access:
             self._carry_out(transaction.save)
         self._locks_again = self._locks
 
+    def keep(self) -> None:
+        """Have the values written at the end, where ``auto`` would drop them."""
+        self._keeps = True
+
+    def resend_token(self) -> None:
+        """Have the token sent again, because the cookie's attributes have changed."""
+        self.writing("a change of the cookie").work.renew_cookie()
+
     def lock(self, wait: float | None) -> None:
         """Take the lock, for the rest of the request."""
         if self.transaction is None:
@@ -290,7 +301,7 @@ class Access:
             transaction = self.begun()
         if transaction is not None:
             work = transaction.work
-            if not options.auto:
+            if not self._keeps:
                 work.revert()
                 if self._user_side is not None:
                     self._user_side.revert()
@@ -329,7 +340,7 @@ class Access:
         self.roll_back()
         self.transaction = self.failure = self._user_side = None
         self._is_dropped = self._locks = self._locks_again = False
-        self._depth = 0
+        self._keeps, self._depth = self.repository.options.auto, 0
 
     def leave(self) -> None:
         """The headers leave: from here on no cookie can be set, and nothing locks."""
@@ -344,7 +355,7 @@ class Access:
             return
         if self.transaction.work.plan.reads_only:
             self._refuse_changes(self.transaction)
-        if self.repository.options.auto:
+        if self._keeps:
             self._carry_out(self.transaction.commit_late)
 
     def close(self) -> None:

@@ -25,9 +25,19 @@ class UserValues:
     :param by: who asks, for the ``LockTimeout`` of others.
     :param overtaken: called with the keys that were read here and have another value
         now; raises where the request is to be run again.
+    :param lifetime: seconds from the last save; None: until they are deleted.
     """
 
-    __slots__ = ("_by", "_copy", "_key", "_overtaken", "_record", "_repository", "user")
+    __slots__ = (
+        "_by",
+        "_copy",
+        "_lifetime",
+        "_overtaken",
+        "_record",
+        "_repository",
+        "key",
+        "user",
+    )
 
     def __init__(
         self,
@@ -35,10 +45,14 @@ class UserValues:
         user: str,
         by: str,
         overtaken: Callable[[frozenset[str]], None],
+        *,
+        purpose: Purpose = Purpose.USER_DATA,
+        lifetime: float | None = None,
     ) -> None:
         self.user = user
         self._repository = repository
-        self._key = key_of(Purpose.USER_DATA, user)
+        self.key = key_of(purpose, user)
+        self._lifetime = lifetime
         self._by = by
         self._overtaken = overtaken
         self._record: Record | None = None
@@ -52,7 +66,7 @@ class UserValues:
         if locks and not self.is_locked:
             self.lock(None)
         if self._copy is None:
-            self._meet(self._repository.store.load(self._key))
+            self._meet(self._repository.store.load(self.key))
         assert self._copy is not None
         return self._copy
 
@@ -71,7 +85,7 @@ class UserValues:
         """Take the lock, and put what was written here on what is stored now."""
         if self.is_locked:
             return
-        place = self._repository, self._key, wait, self._by
+        place = self._repository, self.key, wait, self._by
         if self._record is None:
             self._meet(made_and_locked(*place))
         elif (record := locked(*place)) is None:
@@ -97,7 +111,7 @@ class UserValues:
         if keys := self._copy.conflicts():
             self._overtaken(keys)
         elif self._copy.has_changed():
-            self._repository.tell(Merged(id=self._key.id))
+            self._repository.tell(Merged(id=self.key.id))
 
     # -- the end -----------------------------------------------------------------------
 
@@ -127,7 +141,7 @@ class UserValues:
             while copy is not None and copy.has_changed():
                 if keys := copy.conflicts():
                     self._overtaken(keys)
-                    decide(self._repository, copy, keys, id=self._key.id)
+                    decide(self._repository, copy, keys, id=self.key.id)
                 try:
                     self._write(copy)
                     return
@@ -141,7 +155,8 @@ class UserValues:
         before = self._record
         created = now if before is None else before.created
         data = repository.codec.encode(Meta(created, now), copy.values)
-        new = Record(self._key.id, new_version(), data, created, now, NEVER)
+        expires = NEVER if self._lifetime is None else now + self._lifetime
+        new = Record(self.key.id, new_version(), data, created, now, expires)
         if before is not None and before.lease is not None:
             new = new._replace(lease=before.lease)
         expect = 0 if before is None else before.version
@@ -160,9 +175,9 @@ class UserValues:
         if repository.locks is not None:
             self.lock(None)  # bare retries do not end among many
         elif time.monotonic() - began > repository.options.lock_wait:
-            raise LockTimeout(self._key.id, time.monotonic() - began)
+            raise LockTimeout(self.key.id, time.monotonic() - began)
 
     def _forgotten(self) -> None:
         """``forget_user`` was called: what is written now must not bring it back."""
         self._copy, self._record = None, None
-        raise SessionEnded(self._key.id)
+        raise SessionEnded(self.key.id)

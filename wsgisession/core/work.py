@@ -32,13 +32,13 @@ class Work:
 
     __slots__ = (
         "_begins_anyway",
-        "_expiry_changed",
         "_has_ended",
         "_id",
         "_is_client",
         "_is_forced",
         "_is_unsent",
         "_key",
+        "_renews_cookie",
         "_repository",
         "_runs_once",
         "_token",
@@ -83,7 +83,7 @@ class Work:
         self._begins_anyway = False
         """Whether what a post from another site may do was done here as well."""
         self._is_unsent = self._is_forced = self._has_ended = False
-        self._expiry_changed = False
+        self._renews_cookie = False
         if found.stored is not None:
             self._id = found.stored.record.id
             if is_good(found.stored):
@@ -362,7 +362,7 @@ class Work:
         if self.stored is not None:
             old = self.stored.meta
             if (old.expiry, old.sent) != (new.meta.expiry, new.meta.sent):
-                self._expiry_changed = True
+                self._renews_cookie = True
         if token is not None:
             self._token, self._is_unsent, self._turn = token, True, Turn.NONE
         if new.record.token is not None:
@@ -378,20 +378,24 @@ class Work:
 
     def cookie(self) -> Cookie:
         """What the client has to be told."""
-        if not (self._is_unsent or self._has_ended or self._expiry_changed):
+        if not (self._is_unsent or self._has_ended or self._renews_cookie):
             return Cookie.KEEP
         is_stored = self.state is State.STORED
         return cookie(
             Sent(
                 has_unsent_token=is_stored and self._is_unsent and self._may_begin(),
                 has_ended=self._has_ended and not self.has_to_end,
-                must_renew=self._expiry_changed,
+                must_renew=self._renews_cookie,
                 holds_current=self.token is not None,
             )
         )
 
+    def renew_cookie(self) -> None:
+        """Send the token that the client holds once more."""
+        self._renews_cookie = True
+
     def sent(self) -> None:
         """The headers have left, and the token with them."""
         self._turn = Turn.NONE
-        self._is_unsent = self._expiry_changed = False
+        self._is_unsent = self._renews_cookie = False
         self._runs_once = True

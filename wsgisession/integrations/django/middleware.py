@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from http.cookies import Morsel, SimpleCookie
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -164,13 +163,6 @@ def _unavailable() -> HttpResponse:
 # -- headers -----------------------------------------------------------------------------
 
 
-class PartitionedMorsel(Morsel[str]):
-    """A cookie with an attribute that older Pythons do not know."""
-
-    _reserved = {**Morsel._reserved, "partitioned": "Partitioned"}  # type: ignore[attr-defined]
-    _flags = {*Morsel._flags, "partitioned"}  # type: ignore[attr-defined]
-
-
 def _put_headers(response: HttpResponseBase, headers: list[tuple[str, str]]) -> None:
     """Django keeps cookies beside the other headers."""
     for name, value in headers:
@@ -181,13 +173,15 @@ def _put_headers(response: HttpResponseBase, headers: list[tuple[str, str]]) -> 
 
 
 def _put_cookie(response: HttpResponseBase, line: str) -> None:
-    bare = line.replace("; Partitioned", "")
-    ((name, loaded),) = SimpleCookie(bare).items()
-    morsel = PartitionedMorsel()
-    morsel.set(name, loaded.value, loaded.coded_value)
-    morsel.update(loaded)
-    if bare != line:
-        morsel["partitioned"] = True
+    """Have this line sent, and its attributes known to Django's test client."""
+    pair, *attributes = line.split("; ")
+    name, _, value = pair.partition("=")
     # One name may be set on two paths, to heal a browser that has both.
-    place = name if name not in response.cookies else f"{name} {len(response.cookies)}"
-    dict.__setitem__(response.cookies, place, morsel)
+    place = name if name not in response.cookies else f"{name}.{len(response.cookies)}"
+    response.cookies[place] = value
+    morsel = response.cookies[place]
+    for attribute in attributes:
+        key, _, text = attribute.partition("=")
+        if morsel.isReservedKey(key):  # older Pythons do not know Partitioned
+            morsel[key] = text or True
+    morsel.OutputString = lambda attrs=None: line  # type: ignore[method-assign]
