@@ -55,11 +55,32 @@ class Client:
 
 
 @contextmanager
-def gunicorn(url: str, log: Path, **environment: str) -> Iterator[int]:
+def gunicorn(
+    url: str, log: Path, app: str = "tests.counter_app:application", **environment: str
+) -> Iterator[int]:
     """The counter application behind 4 workers with 4 threads each; gives the port."""
-    command = [sys.executable, "-m", "gunicorn", "tests.counter_app:application"]
+    command = [sys.executable, "-m", "gunicorn", app]
     command += ["--workers", "4", "--threads", "4", "--bind", "127.0.0.1:0"]
     command += ["--graceful-timeout", "1", "--timeout", "120", "--keep-alive", "120"]
+    listening = r"Listening at: http://127\.0\.0\.1:(\d+)"
+    with serving(command, listening, url, log, **environment) as port:
+        yield port
+
+
+@contextmanager
+def uvicorn(url: str, log: Path, app: str, **environment: str) -> Iterator[int]:
+    """An ASGI application behind 4 workers; gives the port."""
+    command = [sys.executable, "-m", "uvicorn", app, "--workers", "4", "--port", "0"]
+    listening = r"Uvicorn running on http://127\.0\.0\.1:(\d+)"
+    with serving(command, listening, url, log, **environment) as port:
+        yield port
+
+
+@contextmanager
+def serving(
+    command: list[str], listening: str, url: str, log: Path, **environment: str
+) -> Iterator[int]:
+    """A server in a process of its own, which says in its log where it listens."""
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
@@ -69,7 +90,7 @@ def gunicorn(url: str, log: Path, **environment: str) -> Iterator[int]:
             stderr=subprocess.STDOUT,
         )
     try:
-        port = int(said(log, r"Listening at: http://127\.0\.0\.1:(\d+)"))
+        port = int(said(log, listening))
         answered(port, log)
         yield port
     finally:
