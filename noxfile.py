@@ -58,6 +58,16 @@ def redis_6(session: nox.Session) -> None:
     _test_the_wheel(session, *AT_ONCE, "tests/stores/test_redis.py")
 
 
+@nox.session(python="3.12")
+def peers(session: nox.Session) -> None:
+    """Frameworks' own tests over our adapters; which may differ is written down."""
+    session.install("-e", ".[sqlalchemy]", "pytest<9", "Flask-Login==0.6.3")
+    session.install("Flask==3.1.3", "bottle==0.13.4", "Django==5.2.19")
+    session.install("semantic_version", "asgiref", "blinker", "greenlet")
+    folder = session.create_tmp()
+    session.run("python", "-m", "tests.peers.run", folder)
+
+
 @nox.session
 def long(session: nox.Session) -> None:
     """Proofs that take minutes; the everyday tests have a short version of each."""

@@ -1,0 +1,1 @@
+"""An application for Django's runner of tests."""

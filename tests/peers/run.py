@@ -1,0 +1,115 @@
+"""Run peers' own suites over our adapters: ``python -m tests.peers.run FOLDER``.
+
+The suites come from the peers' source distributions, which pip brings into the folder.
+A peer's test that fails without our adapter as well is no difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .differences import DIFFERENCES
+
+HERE = Path(__file__).parent
+VERSIONS = {
+    "Flask": "3.1.3",
+    "Flask-Login": "0.6.3",
+    "bottle": "0.13.4",
+    "Django": "5.2.19",
+}
+
+
+def sources(folder: Path, name: str) -> Path:
+    """The unpacked source distribution of a peer."""
+    wanted = f"{name}=={VERSIONS[name]}"
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    subprocess.run(
+        [*pip, "--no-binary", ":all:", "-d", str(folder), wanted], check=True
+    )
+    pattern = re.compile(rf"{re.escape(name)}-[\d.]+\.tar\.gz", re.IGNORECASE)
+    (archive,) = [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+def by_pytest(source: Path, name: str, *, over: bool) -> str:
+    """What pytest says of a peer's tests, with our adapter or without."""
+    plugin = {"bottle": "over_bottle"}.get(name, "over_flask")
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE"]
+    command += ["-p", f"tests.peers.{plugin}"] if over else []
+    tests = "test" if name == "bottle" else "tests"
+    return _said([*command, "-p", "no:cacheprovider", tests], source)
+
+
+def by_runtests(source: Path, name: str, *, over: bool) -> str:
+    """What Django's own runner says."""
+    if not over:
+        return ""
+    command = [sys.executable, "-W", "ignore", "runtests.py", "--parallel=1"]
+    command += ["--settings=tests.peers.over_django"]
+    labels = ["auth_tests", "messages_tests", "sessions_tests", "our_sessions_tests"]
+    link = source / "tests" / "our_sessions_tests"
+    if not link.exists():
+        link.symlink_to(HERE / "our_sessions_tests")
+    return _said([*command, *labels], source / "tests")
+
+
+def _said(command: list[str], folder: Path) -> str:
+    # Not the folder that holds ``tests``: peers have one of that name.
+    path = os.pathsep.join([str(HERE.parent.parent), str(folder.parent)])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "SESSION_URL": f"sqlite:///{folder}/sessions.db",
+    }
+    run = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    print(run.stdout[-200:], run.stderr[-300:])
+    return run.stdout + run.stderr
+
+
+def failed(said: str) -> Iterator[str]:
+    """The tests that failed, by pytest's words or by unittest's."""
+    for line in said.splitlines():
+        if found := re.match(r"(?:FAILED|ERROR) (\S+::\S+)", line):
+            yield found[1]
+        elif found := re.match(r"(?:FAIL|ERROR): \w+ \(([\w.]+)\)", line):
+            yield found[1]
+
+
+RUNS: dict[str, Callable[..., str]] = {
+    "Flask": by_pytest,
+    "Flask-Login": by_pytest,
+    "bottle": by_pytest,
+    "Django": by_runtests,
+}
+
+
+def main(folder: Path) -> int:
+    """Every peer in turn; 1 if one differs otherwise than it is written."""
+    status = 0
+    for name, run in RUNS.items():
+        print(f"--- {name} {VERSIONS[name]}")
+        source = sources(folder, name)
+        said = run(source, name, over=True)
+        if not re.search(r"\d+ passed|^Ran \d+ tests", said, re.MULTILINE):
+            print(f"{name}: no test was run")
+            status = 1
+        found = set(failed(said)) - set(failed(run(source, name, over=False)))
+        for test in sorted(found ^ DIFFERENCES[name].keys()):
+            word = "differs" if test in found else "differs no more"
+            print(f"{name}: {test} {word}")
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
