@@ -58,7 +58,7 @@ def redis_6(session: nox.Session) -> None:
     _test_the_wheel(session, *AT_ONCE, "tests/stores/test_redis.py")
 
 
-@nox.session(python="3.12")
+@nox.session
 def peers(session: nox.Session) -> None:
     """Frameworks' own tests over our adapters; which may differ is written down."""
     session.install("-e", ".[sqlalchemy]", "pytest<9", "Flask-Login==0.6.3")

@@ -34,11 +34,13 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "Flask-Login": {},
     "bottle": {},
     "Django": {
-        "sessions_tests.tests.SessionMiddlewareTests.test_session_delete_on_end": COOKIES,
+        "sessions_tests.tests.SessionMiddlewareTests"
+        ".test_session_delete_on_end": COOKIES,
         "sessions_tests.tests.SessionMiddlewareTests"
         ".test_session_delete_on_end_with_custom_domain_and_path": COOKIES,
-        "sessions_tests.tests.SessionMiddlewareTests.test_session_update_error_redirect": (
-            "a view puts a session of its own at the request; ours is the one that counts"
+        "sessions_tests.tests.SessionMiddlewareTests"
+        ".test_session_update_error_redirect": (
+            "a view puts another session at the request; ours is the one that counts"
         ),
         "sessions_tests.tests.SessionMiddlewareTests.test_empty_session_saved": (
             "the token of a request is in no attribute; session_key is the id there"

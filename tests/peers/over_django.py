@@ -1,4 +1,4 @@
-"""Settings for Django's own suites: our engine, and our middleware wherever Django's is."""
+"""Settings for Django's own suites: our engine, and our middleware in Django's place."""
 
 import os
 

@@ -78,11 +78,9 @@ def _said(command: list[str], folder: Path) -> str:
 
 def failed(said: str) -> Iterator[str]:
     """The tests that failed, by pytest's words or by unittest's."""
-    for line in said.splitlines():
-        if found := re.match(r"(?:FAILED|ERROR) (\S+::\S+)", line):
-            yield found[1]
-        elif found := re.match(r"(?:FAIL|ERROR): \w+ \(([\w.]+)\)", line):
-            yield found[1]
+    by_either = r"(?:FAILED|ERROR) (\S+::\S+)|(?:FAIL|ERROR): \w+ \(([\w.]+)\)"
+    for found in re.finditer(f"^(?:{by_either})", said, re.MULTILINE):
+        yield found[1] or found[2]
 
 
 RUNS: dict[str, Callable[..., str]] = {
