@@ -4,9 +4,11 @@ themselves.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -408,6 +410,16 @@ def test_what_has_lost_its_purpose_is_accepted(name: str) -> None:
 def test_a_type_without_a_store_says_what_to_take(kind: str) -> None:
     with pytest.raises(ConfigurationError, match="give"):
         options(type=kind)
+
+
+def test_the_documentation_has_every_option() -> None:
+    """The table of ``docs/frameworks.rst`` is the one in the code."""
+    page = (Path(__file__).parents[2] / "docs" / "frameworks.rst").read_text()
+    rows = [re.split(r"  +", line) for line in page.splitlines()]
+    told = [row for row in rows if len(row) == 3 and row[1] in {f.value for f in Fate}]
+    kinds = [(f"``type={k}``", "refused", said) for k, said in TYPES_REFUSED.items()]
+    expected = [(f"``{row.name}``", row.fate.value, row.said) for row in TABLE]
+    assert list(map(tuple, told)) == expected + kinds
 
 
 def test_prefixes_are_beakers(visit: Visit) -> None:
