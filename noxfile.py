@@ -69,6 +69,14 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def applications(session: nox.Session) -> None:
+    """Applications of other people on our adapters."""
+    session.install("-e", ".", "WuttaWeb", "TurboGears2", "WebTest", "Beaker")
+    for name in ("turbogears", "wuttaweb"):
+        session.run("python", "-W", "ignore", "-m", f"tests.applications.run_{name}")
+
+
+@nox.session
 def long(session: nox.Session) -> None:
     """Proofs that take minutes; the everyday tests have a short version of each."""
     session.env["LONG_TESTS"] = "1"

@@ -209,10 +209,9 @@ def _manager_of(options: tuple[tuple[str, Any], ...]) -> SessionManager:
 class SessionObject(BeakerSession):
     """``SessionObject(environ, **options)``: a request's session without a middleware.
 
-    After ``persist()`` its cookie is in ``session._headers``.
+    After ``persist()`` its cookie is in ``session.__dict__["_headers"]``, where frameworks
+    look for it.
     """
-
-    __slots__ = ("_exchange", "_headers")
 
     def __init__(self, environ: Environ, **options: Any) -> None:
         manager = _manager_of(tuple(sorted(options.items())))
@@ -237,8 +236,6 @@ class RequestSession(SessionObject):
 
     ``save()`` writes at once, and puts ``cookie_out`` and ``set_cookie`` into the dict.
     """
-
-    __slots__ = ()
 
     def __init__(self, request: dict[str, Any], **options: Any) -> None:
         cookie = request.get("cookie") or ""
@@ -292,6 +289,10 @@ class NamedSession(StoredMapping):
         self.load()
 
     invalidate = delete
+
+    def __json__(self, request: object) -> dict[str, Any]:
+        """What Pyramid answers where a view returns it: the progress of a job, say."""
+        return self.copy()
 
 
 def Session(  # noqa: N802 - Beaker's name

@@ -1,0 +1,1 @@
+"""Applications of other people on our adapters: ``nox -s applications`` installs them."""
