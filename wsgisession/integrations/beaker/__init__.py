@@ -209,8 +209,8 @@ def _manager_of(options: tuple[tuple[str, Any], ...]) -> SessionManager:
 class SessionObject(BeakerSession):
     """``SessionObject(environ, **options)``: a request's session without a middleware.
 
-    After ``persist()`` its cookie is in ``session.__dict__["_headers"]``, where frameworks
-    look for it.
+    After ``persist()`` its cookie is in ``session.__dict__["_headers"]``, where
+    frameworks look for it.
     """
 
     def __init__(self, environ: Environ, **options: Any) -> None:
