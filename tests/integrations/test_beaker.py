@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from wsgisession import ConfigurationError, StoreError, get_manager
+from wsgisession import ConfigurationError, get_manager
 from wsgisession.integrations.beaker import (
     NamedSession,
     Session,
@@ -30,6 +30,7 @@ from wsgisession.integrations.beaker.options import (
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import CountingStore
+from .broken import Broken
 
 KEY = "beaker.session.id"
 
@@ -316,15 +317,64 @@ def test_an_invented_id_is_not_adopted(visit: Visit, store: CountingStore) -> No
 
 def test_a_store_that_is_gone_is_503() -> None:
     """P8."""
-
-    class Broken(MemoryStore):
-        def load(self, *args: Any) -> Any:
-            raise StoreError("out of reach")
-
-    client = TestApp(SessionMiddleware(application(), store=Broken()), lint=False)
+    store = Broken()
+    client = TestApp(SessionMiddleware(application(), store=store), lint=False)
     client.post("/increment")
+    store.is_broken = True
     answer = client.get("/show", status=503)
     assert answer.headers["Retry-After"]
+
+
+def test_bottles_documented_application(tmp_path: Path) -> None:
+    """That of its FAQ, which asks readers to seek another session library."""
+    bottle = pytest.importorskip("bottle")
+    app = bottle.Bottle()
+
+    @app.route("/test")
+    def count() -> str:
+        session = bottle.request.environ.get("beaker.session")
+        session["test"] = session.get("test", 0) + 1
+        session.save()
+        return f"Test counter: {session['test']}"
+
+    settings = {
+        "session.type": "file",
+        "session.cookie_expires": 300,
+        "session.data_dir": str(tmp_path / "data"),
+        "session.auto": True,
+    }
+    client = TestApp(SessionMiddleware(app, settings), lint=False)
+    assert [client.get("/test").text for _ in range(2)] == [
+        "Test counter: 1",
+        "Test counter: 2",
+    ]
+
+
+def test_pyramids_documented_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyramid_beaker makes a class of its own of the one that it imports."""
+    pyramid_beaker = pytest.importorskip("pyramid_beaker")
+    from pyramid.config import Configurator
+    from pyramid.response import Response
+
+    monkeypatch.setattr(pyramid_beaker, "SessionObject", SessionObject)
+    settings = {"session.type": "memory", "session.key": "mine"}
+    config = Configurator()
+    factory = pyramid_beaker.session_factory_from_settings(settings)
+    config.set_session_factory(factory)
+
+    def view(request: Any) -> Any:
+        session = request.session
+        session["n"] = session.get("n", 0) + 1
+        session.flash("counted")
+        return Response(f"{session['n']} {session.pop_flash()}")
+
+    config.add_route("count", "/")
+    config.add_view(view, route_name="count")
+    client = TestApp(config.make_wsgi_app(), lint=False)
+    assert [client.post("/").text for _ in range(2)] == [
+        "1 ['counted']",
+        "2 ['counted']",
+    ]
 
 
 # -- options -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from wsgisession import (
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import CountingStore, missing
+from .broken import Broken
 
 try:
     from bottle import Bottle, HTTPError, abort, redirect, request, response
@@ -336,15 +337,6 @@ def test_a_middleware_around_it_with_the_same_manager_is_passed_through(
 
 
 # -- failures ----------------------------------------------------------------------------
-
-
-class Broken(MemoryStore):
-    is_broken = False
-
-    def load(self, *args: Any) -> Any:
-        if self.is_broken:
-            raise StoreError("out of reach")
-        return super().load(*args)
 
 
 @pytest.mark.parametrize("catchall", [True, False])

@@ -22,6 +22,7 @@ from wsgisession import (
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import CountingStore, missing
+from .broken import Broken
 
 try:
     from . import django_site  # configures Django, before anything of it is imported
@@ -215,24 +216,6 @@ def test_a_session_ends_with_its_cookie(client: Any) -> None:
 
 
 # -- failures ----------------------------------------------------------------------------
-
-
-class Broken(MemoryStore):
-    """A store that is out of reach from some moment on."""
-
-    is_broken = False
-
-    def load(self, *args: Any) -> Any:
-        self._fail()
-        return super().load(*args)
-
-    def lock(self, *args: Any, **kwargs: Any) -> Any:
-        self._fail()
-        return super().lock(*args, **kwargs)
-
-    def _fail(self) -> None:
-        if self.is_broken:
-            raise StoreError("out of reach")
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

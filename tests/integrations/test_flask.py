@@ -28,6 +28,7 @@ from wsgisession import (
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import CountingStore, missing
+from .broken import Broken
 
 try:
     import flask_login
@@ -644,24 +645,6 @@ def test_an_async_view_has_the_session() -> None:
 
 
 # -- failures ----------------------------------------------------------------------------
-
-
-class Broken(MemoryStore):
-    """A store that is out of reach from some moment on."""
-
-    is_broken = False
-
-    def load(self, *args: Any) -> Any:
-        self._fail()
-        return super().load(*args)
-
-    def lock(self, *args: Any, **kwargs: Any) -> Any:
-        self._fail()
-        return super().lock(*args, **kwargs)
-
-    def _fail(self) -> None:
-        if self.is_broken:
-            raise StoreError("out of reach")
 
 
 @pytest.fixture(params=["plain", "testing", "debug", "a page for every error"])

@@ -23,6 +23,7 @@ from wsgisession import (
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import CountingStore, missing
+from .broken import Broken
 
 try:
     from pyramid.config import Configurator
@@ -382,24 +383,6 @@ def test_a_shell_has_a_session() -> None:
 
 
 # -- failures ----------------------------------------------------------------------------
-
-
-class Broken(MemoryStore):
-    """A store that is out of reach from some moment on."""
-
-    is_broken = False
-
-    def load(self, *args: Any) -> Any:
-        self._fail()
-        return super().load(*args)
-
-    def lock(self, *args: Any, **kwargs: Any) -> Any:
-        self._fail()
-        return super().lock(*args, **kwargs)
-
-    def _fail(self) -> None:
-        if self.is_broken:
-            raise StoreError("out of reach")
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

@@ -7,7 +7,7 @@ session is decided elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -40,11 +40,11 @@ class BeakerSession(OurSession):
 
     def __getitem__(self, key: str) -> Any:
         """A value; Beaker kept the moments of a session among them."""
-        if key == "_creation_time":
-            return self.created
-        if key == "_accessed_time":
-            return super().last_accessed.timestamp()
-        return super().__getitem__(key)
+        return MOMENTS[key](self) if key in MOMENTS else super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The same, or a default."""
+        return MOMENTS[key](self) if key in MOMENTS else super().get(key, default)
 
     # -- what is known about it ----------------------------------------------------------
 
@@ -135,6 +135,12 @@ class BeakerSession(OurSession):
         access_of(self).resend_token()
 
 
+MOMENTS: Mapping[str, Callable[[BeakerSession], float]] = {
+    "_creation_time": lambda session: session.created,
+    "_accessed_time": lambda session: session.last_accessed or session.created,
+}
+
+
 class StoredSession(BeakerSession):
     """A session that was found by its id, outside of its requests."""
 
@@ -222,6 +228,12 @@ class SessionObject(BeakerSession):
         self._exchange = exchange
         self._environ = environ
         self._headers: dict[str, Any] = {"cookie_out": None, "set_cookie": False}
+
+    def _session(self) -> BeakerSession:
+        """The session without what a framework's subclass has put over its methods."""
+        session = self._exchange.session.view(BeakerSession)
+        session._environ = self._environ
+        return session
 
     def persist(self) -> None:
         """Write now, and say which cookie is to be set."""
