@@ -200,6 +200,15 @@ def test_the_cookie_is_as_the_settings_say() -> None:
         assert cookie["max-age"]
 
 
+def test_a_cookie_is_secure_behind_a_proxy_that_django_trusts() -> None:
+    """By its own setting for such proxies; without it nobody believes the header."""
+    told = {"HTTP_X_FORWARDED_PROTO": "https"}
+    assert not Client().post("/increment", **told).cookies[KEY]["secure"]
+    trusted = ("HTTP_X_FORWARDED_PROTO", "https")
+    with override_settings(SECURE_PROXY_SSL_HEADER=trusted):
+        assert Client().post("/increment", **told).cookies[KEY]["secure"]
+
+
 def test_a_partitioned_cookie_says_so(store: CountingStore) -> None:
     own = {"store": store, "cookie_partitioned": True, "cookie_secure": True}
     with override_settings(WSGISESSION=own):
@@ -527,6 +536,12 @@ def test_what_has_expired_is_cleared(client: Any) -> None:
 # -- ASGI --------------------------------------------------------------------------------
 
 
+NEEDS_ASYNC = pytest.mark.skipif(
+    not hasattr(SessionBase, "aget"), reason="Django's sessions are so since 5.1"
+)
+
+
+@NEEDS_ASYNC
 def test_the_same_under_asgi(store: CountingStore) -> None:
     """Views of both kinds, and a logout."""
 
@@ -544,6 +559,7 @@ def test_the_same_under_asgi(store: CountingStore) -> None:
         asyncio.run(visit())
 
 
+@NEEDS_ASYNC
 def test_an_outage_under_asgi_is_503() -> None:
     broken = Broken()
 

@@ -93,7 +93,8 @@ class Run:
         self._manager = manager
         self._request = request
         meta = request.META
-        meta.setdefault("wsgi.url_scheme", request.scheme)  # under ASGI
+        # Django knows of proxies (SECURE_PROXY_SSL_HEADER), and ASGI has no such key.
+        meta["wsgi.url_scheme"] = request.scheme
         may_replay = "HTTP_COOKIE" in meta and request.method in SAFE
         # A second run has to begin with what the first one was given.
         self._before = (dict(vars(request)), dict(meta)) if may_replay else None
