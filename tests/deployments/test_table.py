@@ -49,6 +49,18 @@ def test_every_row_names_a_test_that_exists(table: str) -> None:
     assert missing_of(tests) == []
 
 
+def test_each_promise_says_what_it_does_not_cover_and_who_holds_it() -> None:
+    """A heading for each, and tests that exist."""
+    text = (PROJECT / "docs" / "promises.rst").read_text("utf-8")
+    first, *parts = re.split(r"^(P\d+): .*\n-+\n", text, flags=re.MULTILINE)
+    assert parts[::2] == [f"P{number}" for number in range(1, 13)]
+    assert missing_of(named(first)) == []
+    for said in parts[1::2]:
+        tests = named(said.split("*Tests.*")[1])
+        assert tests
+        assert missing_of(tests) == []
+
+
 def test_a_name_that_is_gone_is_found() -> None:
     """The control."""
     text = "``test_table.py::test_gone``, ``::test_too``, ``stores/test_gone.py``"
