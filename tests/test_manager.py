@@ -47,6 +47,15 @@ def test_a_session_without_a_request(manager: SessionManager) -> None:
     assert manager.open_cookie(f"a=b; sid={token}")["last_login"] == 1376587691
 
 
+def test_a_client_without_a_token_gets_a_new_session(manager: SessionManager) -> None:
+    """As a header that may be missing is read."""
+    session = manager.open(None)
+    assert session.new
+    session["a"] = 1
+    session.save()
+    assert len(list(manager.sessions())) == 1
+
+
 def test_get_by_id(manager: SessionManager) -> None:
     """An id is enough for administration, and gives no token away."""
     id = logged_in(manager, "ann", n=1)

@@ -35,6 +35,7 @@ from .store import (
     ClosingStore,
     IterableStore,
     LockingStore,
+    MarkingStore,
     Store,
     TokenStore,
     UserEndingStore,
@@ -122,13 +123,13 @@ class SessionManager:
         return self._opened(())
 
     def open(
-        self, token: str, *, locking: bool = False, replay: bool = False
+        self, token: str | None, *, locking: bool = False, replay: bool = False
     ) -> Session:
         """The session of a token, or a new one if the token leads nowhere.
 
-        Nothing is looked up before the first access.
+        None is a client that has none.  Nothing is looked up before the first access.
         """
-        keys = self.recognised([token])
+        keys = () if token is None else self.recognised([token])
         return self._opened(keys, locking=locking, replay=replay)
 
     def open_cookie(
@@ -279,12 +280,19 @@ class SessionManager:
 
         ``progress`` is called with the number so far after each batch.
         """
-        store, total = self._iterable(), 0
+        store, total = self._sweepable(), 0
         while (swept := store.delete_expired(batch=SWEEP)) > 0:
             total += swept
             if progress is not None:
                 progress(total)
         return total
+
+    def _sweepable(self) -> IterableStore:
+        """Where something expires: of cookies it is what is remembered of their ends."""
+        marks = self.store.marks if isinstance(self.store, MarkingStore) else None
+        if marks is not None and _capabilities(marks).lists:
+            return cast(IterableStore, marks)
+        return self._iterable()
 
     def _iterable(self) -> IterableStore:
         if _capabilities(self.store).lists:

@@ -138,6 +138,14 @@ class IterableStore(Store, Protocol):
 
 
 @runtime_checkable
+class MarkingStore(Protocol):
+    """A store of tokens, which remembers elsewhere what has ended."""
+
+    marks: Store | None
+    """Where that is, on the server; what has expired there is to be forgotten."""
+
+
+@runtime_checkable
 class TokenStore(Protocol):
     """A store whose token *is* the record, such as a signed cookie.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from wsgisession import SessionManager, StoreError
 from wsgisession.cli import main
@@ -261,6 +262,27 @@ def test_what_a_cookie_store_cannot_do_is_said(
     for argv in (["list"], ["stats"], ["cleanup"], ["end", "--all", "--yes"]):
         assert main([argv[0], "--url", "cookie:", *argv[1:]]) == 2
         assert "cannot list its sessions" in capsys.readouterr().err
+
+
+def test_of_cookies_the_ends_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ``revocation`` there is something on the server that expires."""
+    monkeypatch.setenv("WSGISESSION_SECRET", SECRET)
+    monkeypatch.setenv("WSGISESSION_REVOCATION", f"sqlite:///{tmp_path}/marks.db")
+    monkeypatch.setenv("WSGISESSION_ABSOLUTE_TIMEOUT", "60")
+    manager = SessionManager.from_config(
+        url="cookie:",
+        secret=SECRET,
+        revocation=f"sqlite:///{tmp_path}/marks.db",
+        absolute_timeout=60,
+    )
+    manager.end_user("ann")
+    assert main(["cleanup", "--url", "cookie:", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deleted"] == 0
+    with time_machine.travel(time.time() + 3 * 86400):
+        assert main(["cleanup", "--url", "cookie:", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deleted"] == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

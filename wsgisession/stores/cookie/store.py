@@ -98,6 +98,8 @@ class CookieStore:
         self._max_size = max_size
         self._has_warned = False
         self._has_met_other_secret = False
+        self.marks = revocation
+        """Where is remembered what has ended."""
         self._revocations: Revocations | None = None
         if revocation is not None:
             self._revocations = Revocations(
