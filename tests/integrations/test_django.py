@@ -41,6 +41,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
 
 from wsgisession.integrations.django import SessionStore, get_manager
+from wsgisession.testing.apps import client_cookie, session_of
 
 KEY = "sessionid"
 
@@ -331,6 +332,23 @@ def test_the_test_client_logs_in_and_prepares_sessions(client: Any) -> None:
     assert client.get("/who").content == b"None"
     assert client.login(username="ann", password="pass")
     assert client.get("/who").content == b"ann"
+
+
+def test_what_tests_of_applications_are_given_works_here(client: Any) -> None:
+    """``wsgisession.testing.apps``, with Django's own client."""
+    ann = User.objects.get(username="ann")
+    backend = "django.contrib.auth.backends.ModelBackend"
+    values = {
+        "_auth_user_id": str(ann.pk),
+        "_auth_user_backend": backend,
+        "_auth_user_hash": ann.get_session_auth_hash(),
+    }
+    name, value = client_cookie(get_manager(), user=ann.pk, n=41, **values)
+    client.cookies[name] = value
+    assert client.get("/who").content == b"ann"
+    assert client.post("/increment").content == b"42"
+    with session_of(get_manager(), client) as session:
+        assert session["n"] == 42
 
 
 def test_messages_are_shown_once(client: Any) -> None:
