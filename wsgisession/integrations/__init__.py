@@ -18,7 +18,7 @@ def needing(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"wsgisession.integrations.{extra} needs {error.name}; install it with: "
+            f"wsgisession.integrations.{extra} needs {extra}; install it with: "
             f'python -m pip install "wsgisession-middleware[{extra}]"',
             name=error.name,
         ) from error
