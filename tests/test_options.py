@@ -133,6 +133,7 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
         ("", None),
     ],
     "touch_interval": [(0, 0), ("0", 0), (None, None), ("none", None), *LONG],
+    "cleanup_every": [(False, False), ("false", False), ("1h", HOUR), (60, 60)],
     "rotate_every": [
         *[(None, None), ("none", None), ("", None)],
         *[(300, 300), ("5m", 300), ("1h", HOUR)],
@@ -207,6 +208,7 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "idle_timeout": ("seconds", [*NO_SECONDS, 0, -1, "401d", float("inf")]),
     "absolute_timeout": ("seconds", [*NO_SECONDS[2:], 0, "401d", LONGEST + 1]),
     "touch_interval": ("seconds", [*NO_SECONDS[2:], -1]),
+    "cleanup_every": ("seconds", [None, True, 0, 59, "59s", "often"]),
     "rotate_every": ("seconds", [*NO_SECONDS[2:], 0, 59, "59s"]),
     "rotate_grace": ("seconds", [*NO_SECONDS, 0, 0.5, "2d"]),
     "max_sessions_per_user": ("a whole number from 1", [0, "0", -1, 1.5, True]),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from .core.access import Access
+from .core.cleanup import Cleanup
 from .core.codec import Codec
 from .core.first_look import Found, Plan
 from .core.repository import Repository, Stored
@@ -55,8 +56,8 @@ class SessionManager:
     :param options: see ``Options``.
     :param clock: seconds since the epoch, for tests; None: the system's.
 
-    ``repository``, ``tokens``, ``cookies`` and ``notices`` are for the code that answers
-    requests.
+    ``repository``, ``tokens``, ``cookies``, ``notices`` and ``cleanup`` are for the code
+    that answers requests.
     """
 
     def __init__(
@@ -87,6 +88,10 @@ class SessionManager:
             token_room=None if can.token_octets is None else self.cookies.room,
             fills=can.fills,
             outages=Outages(),
+        )
+        sweeps = can.lists and can.locks and not can.forgets
+        self.cleanup = Cleanup(
+            self.repository, cast(IterableStore, store) if sweeps else None
         )
         self.notices = Notices(options, is_alone=can.one_process)
 

@@ -210,6 +210,8 @@ class _Response:
                 _abandon(body)
                 return self._failed(error)
         self._exchange.close()
+        if self._exchange.cleanup_is_due:
+            return _Then(body, self._exchange.finish)
         return body
 
     def _is_whole(self, body: Iterable[bytes]) -> bool:
@@ -325,6 +327,26 @@ class _Response:
                 self._exchange.finish()
             else:
                 self._exchange.fail(GeneratorExit())
+
+
+class _Then:
+    """A body that is there as a whole, and what is to be done when it has left."""
+
+    __slots__ = ("_after", "_body")
+
+    def __init__(self, body: Iterable[bytes], after: Callable[[], object]) -> None:
+        self._body = body
+        self._after = after
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        """What the server calls at the end."""
+        try:
+            _close(self._body)
+        finally:
+            self._after()
 
 
 def _close(body: Iterable[bytes]) -> None:

@@ -121,6 +121,13 @@ class Options:
     seen: longer than your longest upload, or its session is over when it ends.  A
     ``rotate_every`` below it is refused."""
 
+    cleanup_every: float | Literal[False] = _option(
+        3600.0, read.off_or(read.seconds(60))
+    )
+    """Seconds between two removals of what has expired, where the store does not forget
+    by itself.  One of all processes does it, after an answer has left, for a second at
+    most.  False: a job of yours calls ``manager.delete_expired()``."""
+
     # -- users -------------------------------------------------------------------------
 
     max_sessions_per_user: int | None = _option(None, read.maybe(read.whole(1)))

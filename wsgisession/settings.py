@@ -56,6 +56,7 @@ class Settings(TypedDict, total=False):
     touch_interval: Duration | None
     rotate_every: Duration | None
     rotate_grace: Duration
+    cleanup_every: Duration | Literal[False]
 
     max_sessions_per_user: Count | None
     at_session_limit: Literal["evict", "refuse"]
@@ -171,6 +172,16 @@ def maybe(read_value: Read) -> Read:
     def read(name: str, value: Any) -> Any:
         absent = value is None or _word(value) in ("", "none")
         return None if absent else read_value(name, value)
+
+    return read
+
+
+def off_or(read_value: Read) -> Read:
+    """False; else what ``read_value`` takes."""
+
+    def read(name: str, value: Any) -> Any:
+        is_off = value is False or _word(value) == "false"
+        return False if is_off else read_value(name, value)
 
     return read
 

@@ -44,6 +44,8 @@ class Capabilities:
     """What it writes can be read by nobody else."""
     one_process: bool = False
     """Its records are in this process alone, and gone with it."""
+    forgets: bool = False
+    """What has expired goes by itself, so that nobody has to clean up."""
     fills: bool = False
     """Its ``save`` is to be given ``Record.values`` of a session, encrypted or not."""
 

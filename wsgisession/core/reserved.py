@@ -26,6 +26,8 @@ class Purpose(Enum):
     """The values that all sessions of a user share."""
     LOGINS = "logins"
     """Its lock makes the logins of a user wait for each other."""
+    CLEANUP = "cleanup"
+    """When what has expired was forgotten last."""
     NAMED = "named"
     """Values by a name that the application chose, which no session belongs to."""
 

@@ -75,6 +75,7 @@ class Exchange:
         "_is_inner",
         "_manager",
         "answer",
+        "cleanup_is_due",
         "session",
     )
 
@@ -83,7 +84,8 @@ class Exchange:
         self._environ = environ
         self._is_inner = environ.get(MANAGER_KEY, manager) is not manager
         """Whether the request has a session of another manager already."""
-        self._has_settled = False
+        self._has_settled = self.cleanup_is_due = False
+        """``cleanup_is_due``: whether what has expired is to be removed afterwards."""
         self.answer: tuple[str, Headers] | None = None
         """Status and headers, as the application has begun them."""
         self._access = Access(manager.repository, self._plan)
@@ -210,6 +212,8 @@ class Exchange:
             lines += cookies.expire(environ)
         elif (token := work.token) is not None:
             options, now = self._manager.options, transaction.repository.now()
+            # New sessions are what a store grows by: where none are made nothing is due.
+            self.cleanup_is_due = now >= self._manager.cleanup.at
             max_age = work.meta.max_age(options, now)
             value = self._manager.tokens.issue(token)
             lines += cookies.set(environ, value, max_age=max_age)
@@ -248,6 +252,8 @@ class Exchange:
             self._access.commit_late()
         finally:
             self._access.close()
+            if self.cleanup_is_due:
+                self._manager.cleanup.run()
 
 
 def named(environ: Mapping[str, Any]) -> str:
