@@ -91,7 +91,7 @@ class SessionManager:
         )
         sweeps = can.lists and can.locks and not can.forgets
         self.cleanup = Cleanup(
-            self.repository, cast(IterableStore, store) if sweeps else None
+            self.repository, cast(IterableStore, self.store) if sweeps else None
         )
         self.notices = Notices(options, is_alone=can.one_process)
 
