@@ -15,7 +15,7 @@ from .core.cleanup import Cleanup
 from .core.codec import Codec
 from .core.first_look import Found, Plan
 from .core.repository import Repository, Stored
-from .core.reserved import Purpose, key_of
+from .core.reserved import OF_A_USER, key_of
 from .core.standing import Standing
 from .core.transaction import ReplayNeeded, Transaction
 from .core.user_values import UserValues
@@ -260,7 +260,7 @@ class SessionManager:
         """
         ended = self.end_user(user)
         if _capabilities(self.store).token_octets is None:
-            for purpose in Purpose:
+            for purpose in OF_A_USER:
                 self.store.delete(key_of(purpose, user_id(user)))
         return ended
 

@@ -126,7 +126,8 @@ class Options:
     )
     """Seconds between two removals of what has expired, where the store does not forget
     by itself.  One of all processes does it, after an answer has left, for a second at
-    most.  False: a job of yours calls ``manager.delete_expired()``."""
+    most.  A process that lives shorter than that never does it.  False: a job of yours
+    calls ``manager.delete_expired()``."""
 
     # -- users -------------------------------------------------------------------------
 

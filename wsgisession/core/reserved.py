@@ -32,6 +32,10 @@ class Purpose(Enum):
     """Values by a name that the application chose, which no session belongs to."""
 
 
+OF_A_USER = (Purpose.USER_DATA, Purpose.LOGINS)
+"""What goes with a user who is forgotten."""
+
+
 def key_of(purpose: Purpose, user: str) -> Key:
     """Leads to the record of a user."""
     name = f"{purpose.value} of {user}".encode("utf-8", "surrogatepass")
