@@ -257,7 +257,7 @@ def test_idle_connections_cut_by_the_server(
     stores[0].save(record(), expect=0)
     with asking(server) as ask:
         if kind == "postgresql":
-            cut, keep = "= '200ms'", "TO DEFAULT"
+            cut, keep = "= '1s'", "TO DEFAULT"
             change = "ALTER ROLE test SET idle_session_timeout {}"
             count = "SELECT count(*) FROM pg_stat_activity"
             count += " WHERE backend_type = 'client backend'"
