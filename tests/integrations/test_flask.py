@@ -571,6 +571,21 @@ def test_a_context_that_ends_lets_the_lock_go() -> None:
     assert client.post("/increment").text == "2"
 
 
+def test_an_end_in_a_context_stands_without_an_answer() -> None:
+    """P2: it is final, whatever becomes of the context; what was written is dropped."""
+    app = make()
+    client = app.test_client()
+    client.post("/increment")
+    cookie = {"Cookie": f"session={client.get_cookie('session').value}"}
+    with app.test_request_context("/", headers=cookie):
+        session["n"] = 5
+    assert client.get("/").text == "{'n': 1}"
+    with app.test_request_context("/", headers=cookie):
+        session.clear()
+    assert client.get("/").text == "{}"
+    assert not list(manager_of(app).sessions())
+
+
 def test_a_preserved_context_can_still_be_read() -> None:
     app = make()
     with app.test_client() as client:

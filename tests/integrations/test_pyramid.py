@@ -592,3 +592,134 @@ def counting_tween(handler: Any, registry: Any) -> Any:
         return answer
 
     return tween
+
+
+# -- what a failure leaves, with and without the door ----------------------------------
+
+
+def without_the_door(**views: View) -> tuple[TestApp, SessionManager]:
+    manager = SessionManager(MemoryStore())
+    config = Configurator()
+    config.set_session_factory(SessionFactory(manager))
+    add(config, show=show, increment=increment, **views)
+    return client_of(config), manager
+
+
+def log_out_and_fail(request: Any) -> object:
+    request.session.invalidate()
+    raise ZeroDivisionError
+
+
+def test_an_end_stands_where_the_request_failed() -> None:
+    """P2, by the factory alone and by the door."""
+    config = configured(out=log_out_and_fail)
+    alone = without_the_door(out=log_out_and_fail)
+    for client, manager in ((client_of(config), manager_of(config)), alone):
+        client.post("/increment")
+        with pytest.raises(ZeroDivisionError):
+            client.post("/out")
+        assert list(manager.sessions()) == []
+
+
+def test_an_end_stands_where_a_subrequest_failed() -> None:
+    def outer(request: Any) -> object:
+        cookie = {"Cookie": request.headers["Cookie"]}
+        with pytest.raises(ZeroDivisionError):
+            request.invoke_subrequest(Request.blank("/out", headers=cookie))
+        return "caught"
+
+    config = configured(out=log_out_and_fail, outer=outer)
+    client = client_of(config)
+    client.post("/increment")
+    client.post("/outer")
+    assert list(manager_of(config).sessions()) == []
+
+
+def test_a_callback_may_write_without_the_door() -> None:
+    """Also one that was added after the session's own."""
+
+    def late(request: Any) -> object:
+        assert request.session["n"]
+        request.add_response_callback(lambda r, a: r.session.update(late=True))
+        return "answered"
+
+    client, _ = without_the_door(late=late)
+    client.post("/increment")
+    client.post("/late")
+    assert client.get("/show").text == "{'n': 1, 'late': True}"
+
+
+# -- whose mark counts -------------------------------------------------------------------
+
+
+def test_a_view_that_is_rendered_within_does_not_speak_for_the_request() -> None:
+    from pyramid.view import render_view_to_response
+
+    @read_only
+    def aside(context: Any, request: Any) -> Any:
+        return Response(str(request.session["n"]))
+
+    def outer(request: Any) -> object:
+        render_view_to_response(None, request, "aside")
+        return increment(request)
+
+    config = configured(outer=outer)
+    config.add_view(aside, name="aside")
+    client = client_of(config)
+    client.post("/increment")
+    assert client.post("/outer").text == "2"
+
+
+def test_another_attempt_may_lead_to_another_view() -> None:
+    """The mark of the first one's view is gone."""
+
+    @read_only
+    def first(request: Any) -> object:
+        assert request.session["n"]
+        raise Deadlock
+
+    config = configured()
+    config.include("pyramid_retry")
+    config.add_route("page", "/page")
+    for view, is_last in ((first, False), (increment, True)):
+        config.add_view(page(view), route_name="page", last_retry_attempt=is_last)
+    client = client_of(config)
+    client.post("/increment")
+    assert client.post("/page").text == "2"
+
+
+class Search:
+    """A view as a class, or as an object, that is called."""
+
+    def __init__(self, request: Any = None) -> None:
+        self.request = request
+
+    @read_only
+    def __call__(self, request: Any = None) -> Any:
+        return Response(str((request or self.request).session["n"]))
+
+
+@pytest.mark.parametrize("view", [Search, Search()], ids=["class", "object"])
+def test_the_mark_is_found_where_a_view_is_called(view: Any) -> None:
+    store = CountingStore(MemoryStore())
+    config = configured(store)
+    config.add_route("search", "/search")
+    config.add_view(view, route_name="search")
+    client = client_of(config)
+    client.post("/increment")
+    store.calls.clear()
+    assert client.post("/search").text == "1"
+    assert store.calls == ["load"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"session.manager": "no manager"},
+        {"session.manager": SessionManager(MemoryStore()), "session.auto": "off"},
+    ],
+    ids=["not one", "and an option"],
+)
+def test_a_manager_is_one_and_stands_alone(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="manager"):
+        Configurator(settings=settings).include(ADAPTER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -90,6 +91,17 @@ class Exchange:
         """Status and headers, as the application has begun them."""
         self._access = Access(manager.repository, self._plan)
         self.session = Session(self._access)
+
+    @classmethod
+    def alone(cls, manager: SessionManager, environ: Environ) -> Exchange:
+        """For a context that no middleware is around: a test's, a shell's, a subrequest.
+
+        It may be answered or not, so it is to be ended by ``end``; and there is nobody
+        who would run it again.
+        """
+        exchange = cls(manager, environ)
+        exchange.session.no_replay()
+        return exchange
 
     # -- how the request is treated ----------------------------------------------------
 
@@ -241,6 +253,15 @@ class Exchange:
         except Exception:
             log.exception("a session could not be released")
         self._access.close()
+
+    def end(self) -> None:
+        """The context is over, answered or not: without an answer only an end stands."""
+        if self._access.is_closed:
+            return
+        if self._has_settled:
+            self.finish()
+        else:
+            self.fail(sys.exc_info()[1] or GeneratorExit())
 
     def close(self) -> None:
         """The request is over, and nothing more is written."""

@@ -35,6 +35,9 @@ except ModuleNotFoundError:
 MANAGER_SETTING = f"{PREFIX}manager"
 """The setting that may hold a manager made before, in place of all others."""
 
+VIEW_KEY = "wsgisession.pyramid.view"
+"""In the environ: what the view of the request has said of itself."""
+
 CSRF_KEY = "_csrft_"
 FLASH_PREFIX = "_f_"
 """Where Pyramid's own sessions keep the same."""
@@ -120,21 +123,21 @@ class SessionFactory:
     """
 
     def __init__(self, manager: SessionManager) -> None:
+        if not isinstance(manager, SessionManager):
+            raise ConfigurationError(f"{manager!r} is no SessionManager")
         self.manager = manager
 
     def __call__(self, request: Any) -> PyramidSession:
         if (session := session_by(self.manager, request.environ)) is not None:
             return session.view(PyramidSession)
-        exchange = Exchange(self.manager, request.environ)
-        exchange.session.no_replay()  # there is nobody who would run it again
+        exchange = Exchange.alone(self.manager, request.environ)
 
         def settle(request: Any, response: Any) -> None:
             headers = exchange.settle(response.status, response.headerlist)
             response.headerlist = headers
-            exchange.finish()
 
         request.add_response_callback(settle)
-        request.add_finished_callback(lambda request: exchange.close())
+        request.add_finished_callback(lambda request: exchange.end())
         return exchange.session.view(PyramidSession)
 
 
@@ -143,9 +146,11 @@ def session_factory_from_settings(settings: Mapping[str, Any]) -> SessionFactory
 
     Raises ``ConfigurationError`` for whatever is unknown or wrong.
     """
-    manager = settings.get(MANAGER_SETTING)
+    known = {key: v for key, v in settings.items() if key.startswith(PREFIX)}
+    manager = known.pop(MANAGER_SETTING, None)
+    if manager is not None and known:
+        raise ConfigurationError(f"give {MANAGER_SETTING} or {min(known)}, not both")
     if manager is None:
-        known = {key: v for key, v in settings.items() if key.startswith(PREFIX)}
         known.setdefault(f"{PREFIX}serializer", SERIALIZER)
         manager = SessionManager.from_config(known)
     return SessionFactory(manager)
@@ -191,22 +196,28 @@ def _open_door(event: Any) -> None:
 
 def _start_over(event: Any) -> None:
     """An attempt has failed, and pyramid_retry makes another: it counts for nothing."""
-    session = event.request.environ.get(ENVIRON_KEY)
+    environ = event.request.environ
+    for key in environ.pop(VIEW_KEY, ()):
+        environ.pop(key, None)  # the next attempt may lead to another view
+    session = environ.get(ENVIRON_KEY)
     if isinstance(session, Session):
         access_of(session).start_over()
 
 
 def _declared_view(view: Callable[..., Any], info: Any) -> Callable[..., Any]:
-    """What a view says of itself is told before anything looks at the session."""
+    """What a view says of itself is told before anything looks at the session.
+
+    Only the view of the request speaks for it, and none that is rendered within.
+    """
     marks: Environ = {}
     tell(info.original_view, marks)
-    if attribute := info.options.get("attr"):
-        tell(getattr(info.original_view, attribute), marks)
-    if not marks:
-        return view
+    method = info.options.get("attr") or "__call__"
+    tell(getattr(info.original_view, method, None), marks)
 
     def telling(context: Any, request: Any) -> Any:
-        request.environ.update(marks)
+        if VIEW_KEY not in request.environ:
+            request.environ.update(marks)
+            request.environ[VIEW_KEY] = tuple(marks)
         return view(context, request)
 
     return telling

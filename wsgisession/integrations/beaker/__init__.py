@@ -221,9 +221,8 @@ class SessionObject(BeakerSession):
 
     def __init__(self, environ: Environ, **options: Any) -> None:
         manager = _manager_of(tuple(sorted(options.items())))
-        exchange = Exchange(manager, environ)
+        exchange = Exchange.alone(manager, environ)
         environ[MANAGER_KEY] = manager
-        exchange.session.no_replay()  # there is nobody who would run it again
         super().__init__(access_of(exchange.session))
         self._exchange = exchange
         self._environ = environ

@@ -186,8 +186,7 @@ class Interface(SessionInterface):
         environ, manager = request.environ, self._door.manager
         if (found := session_by(manager, environ)) is not None:
             return found.view(FlaskSession)
-        exchange = Exchange(manager, environ)
-        exchange.session.no_replay()  # there is nobody who would run it again
+        exchange = Exchange.alone(manager, environ)
         session = exchange.session.view(ContextSession)
         session.exchange = exchange
         return session
@@ -213,4 +212,4 @@ def _close(error: BaseException | None) -> None:
     """A context ends without an answer: what its session holds is let go."""
     session = flask.session._get_current_object()  # type: ignore[attr-defined]
     if isinstance(session, ContextSession):
-        session.exchange.close()
+        session.exchange.end()
