@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from .core.access import Access
-from .core.cleanup import Cleanup
+from .core.cleanup import BATCH, Cleanup
 from .core.codec import Codec
 from .core.first_look import Found, Plan
 from .core.repository import Repository, Stored
@@ -44,9 +44,6 @@ from .store import (
 from .stores import SELECTORS, choose, encrypted, owners
 
 log = logging.getLogger("wsgisession")
-
-SWEEP = 1000
-"""Records that are forgotten in one step of a clean-up."""
 
 
 class SessionManager:
@@ -286,7 +283,7 @@ class SessionManager:
         ``progress`` is called with the number so far after each batch.
         """
         store, total = self._sweepable(), 0
-        while (swept := store.delete_expired(batch=SWEEP)) > 0:
+        while (swept := store.delete_expired(batch=BATCH)) > 0:
             total += swept
             if progress is not None:
                 progress(total)

@@ -21,6 +21,7 @@ from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import missing
 from ..redis_servers import RedisServer
+from ..test_examples import code_lines
 
 ADAPTERS = Path(wsgisession.__file__).parent / "integrations"
 NAMES = ("flask", "pyramid", "bottle", "django", "beaker")
@@ -183,19 +184,6 @@ def test_beakers_adapter_needs_no_beaker() -> None:
     assert run.returncode == 0
 
 
-def lines_of_code(path: Path) -> int:
-    """Without blank lines, comments and docstrings."""
-    source = path.read_text()
-    words = {
-        line
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    }
-    lines = enumerate(source.splitlines(), start=1)
-    return len({n for n, line in lines if line.strip(" ").partition("#")[0]} - words)
-
-
 THIN = {"flask": 270, "django": 360}
 """Flask's adapter reads Flask-Session's settings too; Django's is an engine, a middleware
 and a check."""
@@ -207,4 +195,4 @@ def test_each_adapter_is_thin(name: str) -> None:
     folder = ADAPTERS / name
     files = folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
     files = [path for path in files if (name, path.name) != ("beaker", "options.py")]
-    assert sum(map(lines_of_code, files)) < THIN.get(name, 250)
+    assert sum(len(code_lines(path)) for path in files) < THIN.get(name, 250)

@@ -115,9 +115,10 @@ class Exchange:
         is_external = EXTERNAL_KEY in environ and environ[EXTERNAL_KEY] is True
         runs_once = is_second or is_external or not is_safe
         locks = is_second or is_external or self._locks(is_safe)
+        locks = locks and not reads_only
         facts = (
             manager.recognised(values) if values else (),
-            locks and not reads_only,
+            locks,
             None,
             never if runs_once or not values else self._can_replay,
             bool(values),
