@@ -239,6 +239,15 @@ def test_another_session_is_found_by_its_id(visit: Visit) -> None:
     assert client.get("/show").text == "{'n': 1, 'seen': True}"
 
 
+def test_a_session_is_never_false_and_holds_its_moments(visit: Visit) -> None:
+    """Applications ask ``if not session`` whether there is a middleware."""
+
+    def moments(session: Any) -> object:
+        return bool(session), "_creation_time" in session, "n" in session
+
+    assert visit(moments=moments).get("/moments").text == "(True, True, False)"
+
+
 def test_a_lock_is_a_lock(visit: Visit) -> None:
     def locked(session: Any) -> object:
         session.lock()
@@ -485,6 +494,14 @@ def test_prefixes_are_beakers(visit: Visit) -> None:
     assert list(client.cookies) == ["mine"]
 
 
+def test_options_by_name_may_have_a_prefix_too() -> None:
+    """As Beaker's own tests write them."""
+    given = {"session.type": "memory", "beaker.session.key": "mine", "auto": True}
+    client = TestApp(SessionMiddleware(application(), None, **given), lint=False)
+    client.post("/increment")
+    assert list(client.cookies) == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -575,6 +592,20 @@ def test_a_job_tells_of_its_progress(folder: dict[str, Any]) -> None:
     job.delete()
     page.load()
     assert dict(page) == {}
+
+
+def test_a_session_with_a_cookie_takes_no_id(folder: dict[str, Any]) -> None:
+    """P3: it would be that of all visitors, or of one that the client has chosen."""
+    with pytest.raises(ConfigurationError, match="use_cookies=False"):
+        Session({}, id="chosen", **folder)
+
+
+def test_a_session_that_was_not_looked_at_has_an_id_after_a_save(
+    folder: dict[str, Any],
+) -> None:
+    session = Session({}, **folder)
+    session.save()
+    assert len(session.id) == 32
 
 
 def test_no_cookie_leads_to_such_a_record(folder: dict[str, Any]) -> None:

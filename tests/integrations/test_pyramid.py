@@ -333,6 +333,53 @@ def test_a_transaction_that_is_aborted_keeps_nothing() -> None:
     assert client.post("/increment").text == "2"
 
 
+class Database:
+    """What joins a transaction, and remembers how it ended."""
+
+    transaction_manager = None
+
+    def __init__(self, ends: list[str]) -> None:
+        self.ends = ends
+
+    def abort(self, transaction: Any) -> None:
+        self.ends.append("aborted")
+
+    def tpc_finish(self, transaction: Any) -> None:
+        self.ends.append("committed")
+
+    def commit(self, transaction: Any) -> None: ...
+
+    tpc_begin = tpc_vote = tpc_abort = commit
+
+    def sortKey(self) -> str:  # noqa: N802
+        return "database"
+
+
+def test_a_run_that_counts_for_nothing_leaves_no_transaction() -> None:
+    """The second run is asked for within the view, by ``save()``."""
+    pytest.importorskip("pyramid_tm")
+    ends: list[str] = []
+    runs: list[int] = []
+
+    def slow(request: Any) -> object:
+        request.tm.get().join(Database(ends))
+        runs.append(request.session["n"])
+        if len(runs) == 1:
+            client.post("/increment")
+        request.session["n"] = runs[-1] + 1
+        request.session.save()
+        return request.session["n"]
+
+    config = configured(slow=slow)
+    config.add_settings({"tm.manager_hook": "pyramid_tm.explicit_manager"})
+    config.include("pyramid_tm")
+    client = client_of(config)
+    client.post("/increment")
+    assert client.get("/slow").text == "3"
+    assert runs == [1, 2]
+    assert ends == ["aborted", "committed"]
+
+
 # -- without a request -------------------------------------------------------------------
 
 

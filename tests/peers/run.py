@@ -22,6 +22,13 @@ VERSIONS = {
     "Flask-Login": "0.6.3",
     "bottle": "0.13.4",
     "Django": "5.2.19",
+    "Beaker": "1.13.0",  # the last source distribution that holds its tests
+}
+PLUGINS = {
+    "Flask": "over_flask",
+    "Flask-Login": "over_flask",
+    "bottle": "over_bottle",
+    "Beaker": "over_beaker",
 }
 
 
@@ -41,11 +48,24 @@ def sources(folder: Path, name: str) -> Path:
 
 def by_pytest(source: Path, name: str, *, over: bool) -> str:
     """What pytest says of a peer's tests, with our adapter or without."""
-    plugin = {"bottle": "over_bottle"}.get(name, "over_flask")
+    plugin = PLUGINS[name]
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE"]
     command += ["-p", f"tests.peers.{plugin}"] if over else []
     tests = "test" if name == "bottle" else "tests"
     return _said([*command, "-p", "no:cacheprovider", tests], source)
+
+
+def beakers_sessions(source: Path, name: str, *, over: bool) -> str:
+    """What pytest says of Beaker's tests of sessions; the others are of its cache."""
+    tests = source / "beaker_tests"
+    if not tests.exists():
+        (source / "tests").rename(tests)  # ours is a package of that name
+    plugin = ["-p", f"tests.peers.{PLUGINS[name]}"] if over else []
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", *plugin]
+    command += ["-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
+    kinds = ("session", "cookie_*only", "cookie_expires", "domain_setting", "increment")
+    files = [path for kind in kinds for path in tests.glob(f"test_{kind}.py")]
+    return _said([*command, *(str(path.relative_to(source)) for path in files)], source)
 
 
 def by_runtests(source: Path, name: str, *, over: bool) -> str:
@@ -88,6 +108,7 @@ RUNS: dict[str, Callable[..., str]] = {
     "Flask-Login": by_pytest,
     "bottle": by_pytest,
     "Django": by_runtests,
+    "Beaker": beakers_sessions,
 }
 
 

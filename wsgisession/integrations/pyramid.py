@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from secrets import token_urlsafe
 from typing import Any
 
+from ..core.transaction import ReplayNeeded
 from ..errors import ConfigurationError
 from ..http.exchange import Environ, Exchange
 from ..manager import SessionManager, access_of
@@ -24,6 +25,7 @@ from . import needing
 with needing("pyramid"):
     from pyramid.i18n import TranslationString
     from pyramid.interfaces import IApplicationCreated, ISession, ISessionFactory
+    from pyramid.tweens import MAIN
     from pyramid.viewderivers import INGRESS
     from zope.interface import implementer
 
@@ -168,6 +170,8 @@ def includeme(config: Any) -> None:
     config.add_view_deriver(
         _declared_view, name="wsgisession", under=INGRESS, over="secured_view"
     )
+    around = ("pyramid_tm.tm_tween_factory", MAIN)
+    config.add_tween(f"{__name__}.aborting_tween", over=around)
     # The application is the last to be made, whatever else sets an execution policy.
     config.add_subscriber(_open_door, IApplicationCreated)
     if IBeforeRetry is not None:
@@ -202,6 +206,24 @@ def _start_over(event: Any) -> None:
     session = environ.get(ENVIRON_KEY)
     if isinstance(session, Session):
         access_of(session).start_over()
+
+
+def aborting_tween(handler: Callable[[Any], Any], registry: Any) -> Any:
+    """A run that counts for nothing leaves no transaction open.
+
+    pyramid_tm aborts for an ``Exception``, which ``ReplayNeeded`` is not, so that no
+    view catches it.
+    """
+
+    def tween(request: Any) -> Any:
+        try:
+            return handler(request)
+        except ReplayNeeded:
+            if (manager := request.environ.get("tm.manager")) is not None:
+                manager.abort()
+            raise
+
+    return tween
 
 
 def _declared_view(view: Callable[..., Any], info: Any) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from ...core.reserved import Purpose
 from ...core.user_values import UserValues
+from ...errors import ConfigurationError
 from ...http.exchange import MANAGER_KEY, Environ, Exchange
 from ...manager import SessionManager, access_of
 from ...mapping import StoredMapping
@@ -45,6 +46,14 @@ class BeakerSession(OurSession):
     def get(self, key: str, default: Any = None) -> Any:
         """The same, or a default."""
         return MOMENTS[key](self) if key in MOMENTS else super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such a value, or such a moment."""
+        return key in MOMENTS or super().__contains__(key)
+
+    def __bool__(self) -> bool:
+        """True: applications ask so whether there is a session at all."""
+        return True
 
     # -- what is known about it ----------------------------------------------------------
 
@@ -256,7 +265,9 @@ class RequestSession(SessionObject):
 
     def save(self, accessed_only: bool = False) -> None:
         """Write now."""
-        access_of(self).keep()
+        access = access_of(self)
+        access.begun()
+        access.keep()
         self.persist()
 
 
@@ -315,9 +326,15 @@ def Session(  # noqa: N802 - Beaker's name
     """What applications call that make Beaker's sessions themselves.
 
     With ``use_cookies=False`` it is a record of its own, by an ``id`` that the
-    application chooses, or by a new one.
+    application chooses, or by a new one.  Raises ``ConfigurationError`` for an ``id``
+    of a session with a cookie, which only its token leads to.
     """
     if use_cookies:
+        if id is not None:
+            raise ConfigurationError(
+                "Session(request, id=...) names a record of the application's own: add "
+                "use_cookies=False; the session of a visitor is session.get_by_id(id)"
+            )
         return RequestSession(request, **options)
     manager = _manager_of(tuple(sorted(options.items())))
     return NamedSession(manager, id or uuid4().hex)

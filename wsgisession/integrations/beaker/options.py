@@ -122,7 +122,7 @@ def settings_of(config: Mapping[str, Any] | None, given: Mapping[str, Any]) -> S
 
     Raises ``ConfigurationError`` for what is unknown, refused or wrong.
     """
-    asked = {**_bare(config or {}), **given}
+    asked = {**_bare(config or {}), **_without_prefixes(given)}
     varname = asked.pop("webtest_varname", None)
     found: dict[str, Any] = {"cookie_name": "beaker.session.id", "auto": False}
     found |= {"expire_at_browser_close": True}
@@ -145,13 +145,16 @@ def settings_of(config: Mapping[str, Any] | None, given: Mapping[str, Any]) -> S
 
 def _bare(config: Mapping[str, Any]) -> dict[str, Any]:
     """Without their prefixes; where any has one the others belong to something else."""
+    found = {key: v for key, v in config.items() if key.startswith(PREFIXES)}
+    return _without_prefixes(found or config)
+
+
+def _without_prefixes(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in config.items():
-        for prefix in PREFIXES:
-            if key.startswith(prefix):
-                found[key.removeprefix(prefix)] = value
-                break
-    return found or dict(config)
+        prefix = next((known for known in PREFIXES if key.startswith(known)), "")
+        found[key.removeprefix(prefix)] = value
+    return found
 
 
 def _choose_store(asked: dict[str, Any], found: dict[str, Any]) -> None:

@@ -16,25 +16,16 @@ from django.utils.safestring import SafeString
 
 from ...errors import ConfigurationError
 from ...manager import SessionManager
-from ...serializers import JSONSerializer, Kind
+from ...serializers import JSONSerializer
 from ...settings import DAY
+from ..text import lazy_text, safe_text
 
 DJANGOS_JSON = "django.contrib.sessions.serializers.JSONSerializer"
 
 SERIALIZER = JSONSerializer(
     kinds=(
-        Kind(
-            tag="safe",
-            knows=lambda value: isinstance(value, SafeString),
-            write=str.__str__,
-            read=SafeString,
-        ),
-        Kind(
-            tag="lazy",
-            knows=lambda value: isinstance(value, Promise),
-            write=str,
-            read=str,
-        ),
+        safe_text("safe", SafeString),
+        lazy_text(lambda value: isinstance(value, Promise)),
     )
 )
 """Takes the place of Django's JSON: it reads back what was stored.  Safe text stays safe;

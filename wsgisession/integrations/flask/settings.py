@@ -18,25 +18,16 @@ from markupsafe import Markup
 from ...crypto.secret import weakness
 from ...errors import ConfigurationError
 from ...manager import SessionManager
-from ...serializers import JSONSerializer, Kind
+from ...serializers import JSONSerializer
 from ...settings import DAY
+from ..text import lazy_text, safe_text
 
 log = logging.getLogger("wsgisession")
 
 SERIALIZER = JSONSerializer(
     kinds=(
-        Kind(
-            tag="markup",
-            knows=lambda value: isinstance(value, Markup),
-            write=str.__str__,
-            read=Markup,
-        ),
-        Kind(
-            tag="lazy",
-            knows=lambda value: type(value).__name__ == "LazyString",
-            write=str,
-            read=str,
-        ),
+        safe_text("markup", Markup),
+        lazy_text(lambda value: type(value).__name__ == "LazyString"),
     )
 )
 """Flashed markup stays markup; a lazy translation becomes the text that it is now."""
