@@ -8,64 +8,64 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from .differences import DIFFERENCES
 
 HERE = Path(__file__).parent
-VERSIONS = {
-    "Flask": "3.1.3",
-    "Flask-Login": "0.6.3",
-    "bottle": "0.13.4",
-    "Django": "5.2.19",
-    "Beaker": "1.13.0",  # the last source distribution that holds its tests
-}
-PLUGINS = {
-    "Flask": "over_flask",
-    "Flask-Login": "over_flask",
-    "bottle": "over_bottle",
-    "Beaker": "over_beaker",
-}
 
 
 def sources(folder: Path, name: str) -> Path:
     """The unpacked source distribution of a peer."""
-    wanted = f"{name}=={VERSIONS[name]}"
+    wanted = f"{name}=={PEERS[name].version}"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     subprocess.run(
         [*pip, "--no-binary", ":all:", "-d", str(folder), wanted], check=True
     )
     pattern = re.compile(rf"{re.escape(name)}-[\d.]+\.tar\.gz", re.IGNORECASE)
     (archive,) = [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
+    unpacked = folder / archive.name.removesuffix(".tar.gz")
+    shutil.rmtree(
+        unpacked, ignore_errors=True
+    )  # a run before this one leaves a database
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
-    return folder / archive.name.removesuffix(".tar.gz")
+    return unpacked
 
 
 def by_pytest(source: Path, name: str, *, over: bool) -> str:
     """What pytest says of a peer's tests, with our adapter or without."""
-    plugin = PLUGINS[name]
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE"]
-    command += ["-p", f"tests.peers.{plugin}"] if over else []
-    tests = "test" if name == "bottle" else "tests"
-    return _said([*command, "-p", "no:cacheprovider", tests], source)
+    return _pytest(source, [PEERS[name].tests], name, over=over)
+
+
+def by_pytest_without_settings(source: Path, name: str, *, over: bool) -> str:
+    """The same for a peer that has none: those of the folders above are not its."""
+    tests = [PEERS[name].tests, "-c", os.devnull, "--rootdir", "."]
+    return _pytest(source, tests, name, over=over)
 
 
 def beakers_sessions(source: Path, name: str, *, over: bool) -> str:
-    """What pytest says of Beaker's tests of sessions; the others are of its cache."""
-    tests = source / "beaker_tests"
+    """Beaker's tests of sessions; the others are of its cache."""
+    tests = source / PEERS[name].tests
     if not tests.exists():
         (source / "tests").rename(tests)  # ours is a package of that name
-    plugin = ["-p", f"tests.peers.{PLUGINS[name]}"] if over else []
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", *plugin]
-    command += ["-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
     kinds = ("session", "cookie_*only", "cookie_expires", "domain_setting", "increment")
     files = [path for kind in kinds for path in tests.glob(f"test_{kind}.py")]
-    return _said([*command, *(str(path.relative_to(source)) for path in files)], source)
+    names = [str(path.relative_to(source)) for path in files]
+    names += ["-c", os.devnull, "--rootdir", "."]
+    return _pytest(source, names, name, over=over)
+
+
+def _pytest(source: Path, tests: list[str], name: str, *, over: bool) -> str:
+    plugin = ["-p", f"tests.peers.{PEERS[name].plugin}"] if over else []
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", *plugin]
+    return _said([*command, "-p", "no:cacheprovider", *tests], source)
 
 
 def by_runtests(source: Path, name: str, *, over: bool) -> str:
@@ -103,26 +103,36 @@ def failed(said: str) -> Iterator[str]:
         yield found[1] or found[2]
 
 
-RUNS: dict[str, Callable[..., str]] = {
-    "Flask": by_pytest,
-    "Flask-Login": by_pytest,
-    "bottle": by_pytest,
-    "Django": by_runtests,
-    "Beaker": beakers_sessions,
+class Peer(NamedTuple):
+    """A peer whose own tests are run."""
+
+    version: str
+    run: Callable[..., str]
+    plugin: str = ""
+    tests: str = "tests"
+
+
+PEERS = {
+    "Flask": Peer("3.1.3", by_pytest, "over_flask"),
+    "Flask-Login": Peer("0.6.3", by_pytest, "over_flask"),
+    "bottle": Peer("0.13.4", by_pytest_without_settings, "over_bottle", "test"),
+    "Django": Peer("5.2.19", by_runtests),
+    # The last source distribution of Beaker that holds its tests.
+    "Beaker": Peer("1.13.0", beakers_sessions, "over_beaker", "beaker_tests"),
 }
 
 
 def main(folder: Path) -> int:
     """Every peer in turn; 1 if one differs otherwise than it is written."""
     status = 0
-    for name, run in RUNS.items():
-        print(f"--- {name} {VERSIONS[name]}")
+    for name, peer in PEERS.items():
+        print(f"--- {name} {peer.version}")
         source = sources(folder, name)
-        said = run(source, name, over=True)
+        said = peer.run(source, name, over=True)
         if not re.search(r"\d+ passed|^Ran \d+ tests", said, re.MULTILINE):
             print(f"{name}: no test was run")
             status = 1
-        found = set(failed(said)) - set(failed(run(source, name, over=False)))
+        found = set(failed(said)) - set(failed(peer.run(source, name, over=False)))
         for test in sorted(found ^ DIFFERENCES[name].keys()):
             word = "differs" if test in found else "differs no more"
             print(f"{name}: {test} {word}")
@@ -131,4 +141,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]).resolve()))
