@@ -128,8 +128,7 @@ class Sessions:
         """Put the middleware at the application's door."""
         if EXTENSION in app.extensions:
             raise ConfigurationError(f"{app.name!r} has its sessions already")
-        door = Door(app, self._manager, self._options)
-        app.extensions[EXTENSION] = door
+        door = app.extensions[EXTENSION] = Door(app, self._manager, self._options)
         app.session_interface = Interface(door)
         app.wsgi_app = door  # type: ignore[method-assign]
         # The first of all, so that nothing has looked at the session before.

@@ -153,9 +153,8 @@ def _secrets(app: Flask, settings: Mapping[str, Any]) -> list[bytes]:
     kind = settings.get("type") or str(settings.get("url")).partition(":")[0]
     if kind == "cookie" or settings.get("encrypt"):
         return octets
-    if not octets or weakness(octets[0]):
-        return []
-    return [key for key in octets if not weakness(key)]
+    sound = [key for key in octets if not weakness(key)]
+    return sound if sound[:1] == octets[:1] else []
 
 
 def _warn_of_typing_errors(unknown: Iterable[str], known: Iterable[str]) -> None:
