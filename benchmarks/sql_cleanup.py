@@ -25,7 +25,7 @@ import sqlalchemy as sql
 
 from wsgisession.record import Key
 from wsgisession.stores.sqlalchemy import SQLAlchemyStore
-from wsgisession.stores.sqlalchemy.rows import to_row
+from wsgisession.stores.sqlalchemy._rows import to_row
 from wsgisession.testing import newer, record
 
 THREADS = 4

@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from wsgisession import Session, SessionManager, SessionMiddleware, get_session
-from wsgisession.testing.blind import BlindStore
+from wsgisession.testing._blind import BlindStore
 
 THINK = float(os.environ.get("SESSION_THINK", "0"))
 

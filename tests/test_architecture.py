@@ -20,16 +20,16 @@ PACKAGE = "wsgisession"
 ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
-    1: "errors events health record outages crypto crypto.secret",
-    2: "telemetry views store profiles serializers settings options crypto.*",
-    3: "core core.* stores stores.* testing testing.* http http.cookies http.caching"
-    " http.notices",
-    4: "mapping user_data session",
+    1: "errors events _health record _outages _crypto _crypto.secret",
+    2: "telemetry views store _profiles serializers _settings options _crypto.*",
+    3: "_core _core.* stores stores.* testing testing.* _http _http.cookies _http.caching"
+    " _http.notices",
+    4: "_mapping user_data session",
     5: "manager",
-    6: "http.exchange",
+    6: "_http.exchange",
     7: "middleware",
     8: "testing.apps your_sessions your_sessions.* integrations integrations.*",
-    9: "__init__ __main__ cli cli.* demo demo.*",
+    9: "__init__ __main__ _cli _cli.* _demo _demo.*",
 }
 """Who may know whom: a file knows files of its own floor and of those below."""
 
@@ -38,17 +38,17 @@ SHOP = 9
 
 EXTERNAL = {
     "serializers": {"msgspec"},
-    "settings": {"typing_extensions"},
+    "_settings": {"typing_extensions"},
     "options": {"typing_extensions"},
-    "crypto": {"itsdangerous", "cryptography"},
-    "http.cookies": {"webob"},
+    "_crypto": {"itsdangerous", "cryptography"},
+    "_http.cookies": {"webob"},
     "middleware": {"webob"},
     "your_sessions": {"webob"},
     "testing": {"pytest"},
     "telemetry": {"opentelemetry"},
     "cli.commands": {"click"},
-    "cli.output": {"rich"},
-    "cli.settings": {"tomli"},
+    "_cli.output": {"rich"},
+    "_cli.settings": {"tomli"},
     "stores.file": {"filelock"},
     "stores.redis": {"redis"},
     "stores.sqlalchemy": {"sqlalchemy"},
@@ -154,7 +154,7 @@ def floor(module: str) -> int | None:
 
 
 def store_of(module: str) -> str | None:
-    """The store that a file belongs to: ``stores.file`` for ``stores.file.disk``."""
+    """The store that a file belongs to: ``stores.file`` for ``stores.file._disk``."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] == "stores" and len(parts) > 1 else None
 
@@ -203,8 +203,8 @@ def a_store_knows_records_and_its_driver(sources: Sources) -> Iterator[str]:
         store = store_of(each.who)
         if store is None or not each.ours:
             continue
-        known = each.what in ("record", "errors", "health", "outages", "store")
-        seals = each.what.startswith("crypto") and store in SEALED
+        known = each.what in ("record", "errors", "_health", "_outages", "store")
+        seals = each.what.startswith("_crypto") and store in SEALED
         if not (known or seals or store_of(each.what) == store):
             yield f"the store {each.who} imports {each.what}"
 
@@ -218,9 +218,9 @@ def only_a_store_knows_its_halves(sources: Sources) -> Iterator[str]:
 
 def a_session_knows_neither_http_nor_a_store(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if each.who == "session" or each.who.startswith("core"):
+        if each.who == "session" or each.who.startswith("_core"):
             web = not each.ours and each.what.startswith(WEB)
-            ours = each.what.startswith(("http", "middleware", "stores"))
+            ours = each.what.startswith(("_http", "middleware", "stores"))
             if web or (each.ours and ours):
                 yield f"{each.who} imports {each.what}"
 
@@ -229,14 +229,14 @@ def a_manager_knows_no_wsgi(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
         if each.who == "manager":
             web = not each.ours and each.what.startswith(WEB)
-            ours = each.what in ("middleware", "http.caching") or store_of(each.what)
+            ours = each.what in ("middleware", "_http.caching") or store_of(each.what)
             if web or (each.ours and ours):
                 yield f"manager imports {each.what}"
 
 
 def an_exchange_knows_no_wsgi_callables(sources: Sources) -> Iterator[str]:
     for each in arrows(sources):
-        if each.who == "http.exchange" and each.what.startswith(("wsgiref", "webob")):
+        if each.who == "_http.exchange" and each.what.startswith(("wsgiref", "webob")):
             yield f"{each.who} imports {each.what}"
 
 
@@ -245,6 +245,7 @@ def an_integration_knows_no_store(sources: Sources) -> Iterator[str]:
         if each.who.startswith("integrations.") and each.ours:
             adapter, known = (name.split(".")[:2] for name in (each.who, each.what))
             other = known[0] == "integrations" and len(known) > 1 and known != adapter
+            other = other and not known[1].startswith("_")  # which belongs to them all
             if known[0] == "stores" or other:
                 yield f"{each.who} imports {each.what}"
 
@@ -420,26 +421,26 @@ SOUND: Sources = {
     ),
     "record": "import hashlib\nNAMES = {'a': 1}\nPAIRS = [1]",
     "store": "from .record import R",
-    "crypto": "",
-    "crypto.tokens": "from itsdangerous import Signer\nfrom ..record import R",
-    "core": "",
-    "core.work": "from ..store import S",
-    "session": "from .core.work import W\ndef f():\n names = {}\n names['a'] = 1",
+    "_crypto": "",
+    "_crypto.tokens": "from itsdangerous import Signer\nfrom ..record import R",
+    "_core": "",
+    "_core.work": "from ..store import S",
+    "session": "from ._core.work import W\ndef f():\n names = {}\n names['a'] = 1",
     "stores": "from ..errors import E\nfrom importlib import import_module",
-    "stores.file": "from .disk import d\nfrom ...record import R",
-    "stores.file.disk": "from ...errors import E\nimport filelock",
+    "stores.file": "from ._disk import d\nfrom ...record import R",
+    "stores.file._disk": "from ...errors import E\nimport filelock",
     "stores.redis": "from ...record import R\nimport redis.backoff",
-    "stores.redis.servers": "",
-    "stores.sealed": "from ..crypto import tokens",
-    "http": "",
-    "http.cookies": "from webob import cookies",
-    "manager": "from .crypto import tokens\nfrom .stores import choose",
-    "http.exchange": "from ..manager import M\nfrom . import cookies",
-    "middleware": "from .http.exchange import X\nfrom webob import exc",
+    "stores.redis._servers": "",
+    "stores.sealed": "from .._crypto import tokens",
+    "_http": "",
+    "_http.cookies": "from webob import cookies",
+    "manager": "from ._crypto import tokens\nfrom .stores import choose",
+    "_http.exchange": "from ..manager import M\nfrom . import cookies",
+    "middleware": "from ._http.exchange import X\nfrom webob import exc",
     "integrations": "",
     "integrations.flask": "import flask\nfrom ..middleware import M",
-    "cli": "import argparse\ndef main():\n from .. import demo",
-    "demo": "from wsgiref.simple_server import make_server",
+    "_cli": "import argparse\ndef main():\n from .. import _demo",
+    "_demo": "from wsgiref.simple_server import make_server",
 }
 
 BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
@@ -454,20 +455,20 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     (arrows_point_down, {"record": "def f():\n from .manager import M"}),
     (arrows_point_down, {"session": "from . import M"}),
     (arrows_point_down, {"stores.file": "from ...middleware import M"}),
-    (arrows_point_down, {"core.work": "from ..session import S"}),
+    (arrows_point_down, {"_core.work": "from ..session import S"}),
     (arrows_point_down, {"session": "from .manager import M"}),
-    (arrows_point_down, {"manager": "from .http.exchange import X"}),
-    (arrows_point_down, {"http.exchange": "from ..middleware import M"}),
+    (arrows_point_down, {"manager": "from ._http.exchange import X"}),
+    (arrows_point_down, {"_http.exchange": "from ..middleware import M"}),
     (arrows_point_down, {"middleware": "from .integrations.flask import F"}),
     (
         arrows_point_down,
         {"store": "import typing\nif typing.TYPE_CHECKING:\n from . import session"},
     ),
     (there_is_no_circle, {"record": "from .errors import E"}),
-    (there_is_no_circle, {"record": "def f():\n from .crypto import tokens"}),
+    (there_is_no_circle, {"record": "def f():\n from ._crypto import tokens"}),
     (
         there_is_no_circle,
-        {"stores": "from .file import F", "stores.file.disk": "from .. import X"},
+        {"stores": "from .file import F", "stores.file._disk": "from .. import X"},
     ),
     (
         a_store_knows_records_and_its_driver,
@@ -478,14 +479,14 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     (a_store_knows_records_and_its_driver, {"stores.file": "from .. import choose"}),
     (
         a_store_knows_records_and_its_driver,
-        {"stores.file": "from ...crypto.tokens import T"},
+        {"stores.file": "from ..._crypto.tokens import T"},
     ),
     (
         a_store_knows_records_and_its_driver,
-        {"stores.file.disk": "from ...options import O", "options": ""},
+        {"stores.file._disk": "from ...options import O", "options": ""},
     ),
-    (only_a_store_knows_its_halves, {"stores.redis": "from ..file.disk import d"}),
-    (only_a_store_knows_its_halves, {"manager": "from .stores.file.disk import d"}),
+    (only_a_store_knows_its_halves, {"stores.redis": "from ..file._disk import d"}),
+    (only_a_store_knows_its_halves, {"manager": "from .stores.file._disk import d"}),
     (a_session_knows_neither_http_nor_a_store, {"session": "import wsgiref.util"}),
     (a_session_knows_neither_http_nor_a_store, {"session": "from webob import exc"}),
     (
@@ -494,16 +495,16 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     ),
     (
         a_session_knows_neither_http_nor_a_store,
-        {"core.work": "from ..stores.file import F"},
+        {"_core.work": "from ..stores.file import F"},
     ),
     (
         a_session_knows_neither_http_nor_a_store,
-        {"core.work": "def f():\n from ..http import cookies"},
+        {"_core.work": "def f():\n from .._http import cookies"},
     ),
     (a_manager_knows_no_wsgi, {"manager": "from wsgiref.types import WSGIEnvironment"}),
     (a_manager_knows_no_wsgi, {"manager": "from .middleware import M"}),
     (a_manager_knows_no_wsgi, {"manager": "from .stores.file import F"}),
-    (an_exchange_knows_no_wsgi_callables, {"http.exchange": "import wsgiref.headers"}),
+    (an_exchange_knows_no_wsgi_callables, {"_http.exchange": "import wsgiref.headers"}),
     (
         an_integration_knows_no_store,
         {"integrations.flask": "from ..stores import choose"},
@@ -521,9 +522,9 @@ BROKEN: list[tuple[Callable[[Sources], Iterator[str]], Sources]] = [
     (nobody_pickles, {"stores.file": "import shelve as kept"}),
     (
         nobody_reads_with_http_cookies,
-        {"http.cookies": "from http.cookies import SimpleCookie"},
+        {"_http.cookies": "from http.cookies import SimpleCookie"},
     ),
-    (nobody_reads_with_http_cookies, {"http.cookies": "from http import cookies"}),
+    (nobody_reads_with_http_cookies, {"_http.cookies": "from http import cookies"}),
     (
         nothing_is_kept_for_a_thread,
         {"session": "import threading\nx = threading.local()"},
@@ -585,8 +586,8 @@ class TestTheControls:
         sources = package(ROOT)
         assert {"__init__", "session", "stores", "stores.file"} <= set(sources)
         ours = [each for each in arrows(sources) if each.ours]
-        assert Arrow("middleware", "http.exchange", ours=True) in ours
-        assert Arrow("stores.file", "stores.file.store", ours=True) in ours
+        assert Arrow("middleware", "_http.exchange", ours=True) in ours
+        assert Arrow("stores.file", "stores.file._store", ours=True) in ours
         assert Arrow("errors", "record", ours=True) in ours
         assert not any(
             each.what == "__init__" for each in ours if each.who != "__main__"

@@ -18,7 +18,7 @@ from wsgisession import (
     StoreError,
     get_session,
 )
-from wsgisession.core import cleanup
+from wsgisession._core import cleanup
 from wsgisession.stores.memory import MemoryStore
 
 from .conftest import CountingStore

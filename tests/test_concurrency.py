@@ -26,7 +26,7 @@ from wsgisession import (
     events,
     get_session,
 )
-from wsgisession.http.exchange import REPLAY_KEY
+from wsgisession._http.exchange import REPLAY_KEY
 from wsgisession.record import Key, Record
 from wsgisession.stores.memory import MemoryStore
 from wsgisession.testing import BlindStore

@@ -21,8 +21,8 @@ from wsgisession import (
     SessionManager,
     events,
 )
-from wsgisession.core.transaction import ReplayNeeded
-from wsgisession.http.exchange import Exchange
+from wsgisession._core.transaction import ReplayNeeded
+from wsgisession._http.exchange import Exchange
 from wsgisession.stores.memory import MemoryStore
 
 from .conftest import SECRET, Clock, CountingStore, Watch, key_of, reopened, stored

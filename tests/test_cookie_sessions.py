@@ -26,7 +26,7 @@ from wsgisession import (
     StoreError,
     get_session,
 )
-from wsgisession.http.cookies import Cookies
+from wsgisession._http.cookies import Cookies
 from wsgisession.stores.cookie import CookieStore
 from wsgisession.stores.memory import MemoryStore
 from wsgisession.stores.sealed import SealedStore

@@ -17,7 +17,7 @@ from wsgisession import (
     SessionMiddleware,
     get_session,
 )
-from wsgisession.crypto.tokens import new_token
+from wsgisession._crypto.tokens import new_token
 from wsgisession.stores.file import FileStore
 from wsgisession.stores.memory import MemoryStore
 

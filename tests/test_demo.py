@@ -28,8 +28,8 @@ from webtest import TestApp
 
 import wsgisession
 from wsgisession import ConfigurationError
-from wsgisession.demo import AT_ONCE, BlindStore, demo
-from wsgisession.demo.trials import SLOW
+from wsgisession._demo import AT_ONCE, BlindStore, demo
+from wsgisession._demo.trials import SLOW
 from wsgisession.stores.memory import MemoryStore
 
 from .browser import chromium, resize
@@ -118,7 +118,7 @@ def test_what_is_not_installed_is_named() -> None:
     """Without filelock it says what to install."""
     code = (
         "import sys; sys.modules['filelock'] = None; "
-        "from wsgisession.cli import main; sys.exit(main(['demo', '--port', '0']))"
+        "from wsgisession._cli import main; sys.exit(main(['demo', '--port', '0']))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE

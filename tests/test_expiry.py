@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsgisession import Options, Session, SessionManager
-from wsgisession.core.expiry import Expiry, Meta, utc
+from wsgisession._core.expiry import Expiry, Meta, utc
 from wsgisession.manager import access_of
 from wsgisession.stores.memory import MemoryStore
 

@@ -541,7 +541,7 @@ def at(monkeypatch: pytest.MonkeyPatch, later: float) -> Iterator[None]:
 
     now = time.time() + later
     with monkeypatch.context() as patch:
-        patch.setattr("wsgisession.core.repository.time.time", lambda: now)
+        patch.setattr("wsgisession._core.repository.time.time", lambda: now)
         yield
 
 
@@ -585,7 +585,7 @@ def test_each_clock_to_the_second(
     def asked(seconds: float, page: str, cookie: str | None = None) -> Any:
         with monkeypatch.context() as patch:
             now = began + seconds
-            patch.setattr("wsgisession.core.repository.time.time", lambda: now)
+            patch.setattr("wsgisession._core.repository.time.time", lambda: now)
             return site.get(page, cookie)
 
     cookie = asked(0, "make").cookie

@@ -19,7 +19,7 @@ from wsgisession import (
     TooManySessions,
     events,
 )
-from wsgisession.core import places
+from wsgisession._core import places
 from wsgisession.testing import in_threads
 
 from .conftest import Clock, Visitor, Watch

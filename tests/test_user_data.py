@@ -28,7 +28,7 @@ from wsgisession import (
     UserData,
     events,
 )
-from wsgisession.core.reserved import Purpose, key_of
+from wsgisession._core.reserved import Purpose, key_of
 from wsgisession.stores.memory import MemoryStore
 from wsgisession.testing import in_threads
 

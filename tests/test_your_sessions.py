@@ -30,7 +30,7 @@ from wsgisession import (
 )
 from wsgisession.stores.memory import MemoryStore
 from wsgisession.your_sessions import YourSessions, ago
-from wsgisession.your_sessions.devices import UNKNOWN, name_of
+from wsgisession.your_sessions._devices import UNKNOWN, name_of
 
 from .browser import chromium, paint, resize
 from .conftest import SECRET

@@ -5,8 +5,8 @@ no store's driver and no framework.
 """
 
 from . import events as events
-from .core.merge import ABSENT as ABSENT
-from .core.merge import MergeConflict as MergeConflict
+from ._core.merge import ABSENT as ABSENT
+from ._core.merge import MergeConflict as MergeConflict
 from .errors import ConfigurationError as ConfigurationError
 from .errors import LockTimeout as LockTimeout
 from .errors import SerializationError as SerializationError

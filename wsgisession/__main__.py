@@ -1,6 +1,6 @@
 """``python -m wsgisession``."""
 
-from .cli import main as main
+from ._cli import main as main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -10,27 +10,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from .core.access import Access
-from .core.cleanup import BATCH, Cleanup
-from .core.codec import Codec
-from .core.first_look import Found, Plan
-from .core.repository import Repository, Stored
-from .core.reserved import OF_A_USER, key_of
-from .core.standing import Standing
-from .core.transaction import ReplayNeeded, Transaction
-from .core.user_values import UserValues
-from .core.watched import WatchedStore
-from .crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
+from ._core.access import Access
+from ._core.cleanup import BATCH, Cleanup
+from ._core.codec import Codec
+from ._core.first_look import Found, Plan
+from ._core.repository import Repository, Stored
+from ._core.reserved import OF_A_USER, key_of
+from ._core.standing import Standing
+from ._core.transaction import ReplayNeeded, Transaction
+from ._core.user_values import UserValues
+from ._core.watched import WatchedStore
+from ._crypto.tokens import OpaqueTokens, PlainTokens, SignedTokens, Tokens
+from ._http.cookies import Cookies
+from ._http.notices import Notices
+from ._mapping import StoredMapping
+from ._outages import Outages
+from ._settings import user_id
 from .errors import ConfigurationError, LockTimeout
 from .events import Replayed
-from .http.cookies import Cookies
-from .http.notices import Notices
-from .mapping import StoredMapping
 from .options import Options, flatten, refuse_unknown
-from .outages import Outages
 from .record import Key, Record
 from .session import Session
-from .settings import user_id
 from .store import (
     Capabilities,
     ClosingStore,

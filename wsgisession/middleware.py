@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .core.transaction import ReplayNeeded
-from .errors import ConfigurationError, LockTimeout, StoreError
-from .http.exchange import (
+from ._core.transaction import ReplayNeeded
+from ._http.exchange import (
     MANAGER_KEY,
     REPLAY_KEY,
     SAFE,
@@ -23,6 +22,7 @@ from .http.exchange import (
     Exchange,
     Headers,
 )
+from .errors import ConfigurationError, LockTimeout, StoreError
 from .manager import SessionManager, access_of
 from .session import Session
 

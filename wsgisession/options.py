@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import settings as read
+from . import _settings as read
+from ._profiles import COOKIE, PROFILES, Profile
+from ._settings import DAY, LONGEST, Environ, Settings
 from .errors import ConfigurationError
 from .events import Event
-from .profiles import COOKIE, PROFILES, Profile
 from .serializers import JSONSerializer, Serializer
-from .settings import DAY, LONGEST, Environ, Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

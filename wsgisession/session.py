@@ -11,13 +11,13 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
-from .core.access import Access
-from .core.expiry import DEFAULT, Expiry, Wish, utc
-from .core.outcome import State
-from .core.standing import Turn
-from .core.transaction import Transaction
-from .mapping import StoredMapping
-from .settings import user_id
+from ._core.access import Access
+from ._core.expiry import DEFAULT, Expiry, Wish, utc
+from ._core.outcome import State
+from ._core.standing import Turn
+from ._core.transaction import Transaction
+from ._mapping import StoredMapping
+from ._settings import user_id
 from .user_data import OfUser, UserData
 
 View = TypeVar("View", bound="Session")

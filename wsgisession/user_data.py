@@ -5,9 +5,9 @@ It knows a session's access, and nothing of how the values are kept.
 
 from __future__ import annotations
 
-from .core.access import Access
-from .core.merge import WorkingCopy
-from .mapping import StoredMapping
+from ._core.access import Access
+from ._core.merge import WorkingCopy
+from ._mapping import StoredMapping
 
 
 class OfUser:

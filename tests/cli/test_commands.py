@@ -18,13 +18,13 @@ import pytest
 import time_machine
 
 from wsgisession import SessionManager, StoreError
-from wsgisession.cli import main
+from wsgisession._cli import main
 
 from ..conftest import SECRET
 
 pytest.importorskip("click")
 
-from wsgisession.cli import commands
+from wsgisession._cli import commands
 
 PROJECT = Path(__file__).parent.parent.parent
 LONG = os.environ.get("LONG_TESTS") == "1"
@@ -136,7 +136,7 @@ def test_without_its_packages_it_says_what_to_install() -> None:
     """In one sentence, and the library works."""
     code = (
         "import sys; sys.modules['click'] = None\n"
-        "import wsgisession; from wsgisession.cli import main; sys.exit(main(['list']))"
+        "import wsgisession; from wsgisession._cli import main; sys.exit(main(['list']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2

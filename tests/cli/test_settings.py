@@ -11,7 +11,7 @@ from wsgisession import ConfigurationError
 
 pytest.importorskip("click")
 
-from wsgisession.cli.settings import settings_of
+from wsgisession._cli.settings import settings_of
 
 SECRET = "hunter2-hunter2-and-some-more"
 

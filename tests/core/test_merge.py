@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from wsgisession import ABSENT, JSONSerializer
-from wsgisession.core.codec import Codec
-from wsgisession.core.expiry import Meta
-from wsgisession.core.merge import WorkingCopy
+from wsgisession._core.codec import Codec
+from wsgisession._core.expiry import Meta
+from wsgisession._core.merge import WorkingCopy
 
 Values = dict[str, Any]
 Work = Callable[[WorkingCopy], object]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from wsgisession.core import outcome
-from wsgisession.core.outcome import (
+from wsgisession._core import outcome
+from wsgisession._core.outcome import (
     DECISIONS,
     TABLE,
     Action,

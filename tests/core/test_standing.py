@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsgisession.core.standing import (
+from wsgisession._core.standing import (
     Standing,
     Turn,
     confirmed,
@@ -14,7 +14,7 @@ from wsgisession.core.standing import (
     may_rotate,
     turned,
 )
-from wsgisession.crypto.tokens import new_token, renewed
+from wsgisession._crypto.tokens import new_token, renewed
 from wsgisession.record import Record
 
 NOW = 1_800_000_000.0

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from itsdangerous import Signer
 
 from wsgisession import ConfigurationError
-from wsgisession.crypto.sealing import (
+from wsgisession._crypto.sealing import (
     Encrypted,
     EncryptedText,
     Signed,

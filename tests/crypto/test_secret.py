@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from wsgisession import ConfigurationError
-from wsgisession.crypto.sealing import Encrypted, EncryptedText, Signed
-from wsgisession.crypto.secret import key_ring, weakness
+from wsgisession._crypto.sealing import Encrypted, EncryptedText, Signed
+from wsgisession._crypto.secret import key_ring, weakness
 
 GOOD = hashlib.sha256(b"good").digest()
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from itsdangerous import Signer, URLSafeSerializer
 
 from wsgisession import Key
-from wsgisession.crypto import tokens
-from wsgisession.crypto.tokens import (
+from wsgisession._crypto import tokens
+from wsgisession._crypto.tokens import (
     OpaqueTokens,
     PlainTokens,
     SignedTokens,

@@ -19,9 +19,9 @@ pytest.importorskip("sqlalchemy")
 import redis as redis_py
 
 from wsgisession import SessionManager
-from wsgisession.cli import doctor, main
-from wsgisession.health import Level
-from wsgisession.stores.redis.health import examine as examine_redis
+from wsgisession._cli import doctor, main
+from wsgisession._health import Level
+from wsgisession.stores.redis._health import examine as examine_redis
 
 from .. import sql_servers
 from ..conftest import SECRET

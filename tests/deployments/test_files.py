@@ -138,7 +138,7 @@ def test_a_process_that_was_stopped_inside_a_lock_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writers and logouts give up, readers are served, and all goes on after its end."""
-    monkeypatch.setattr("wsgisession.stores.file.leases.PATIENCE", 1.0)
+    monkeypatch.setattr("wsgisession.stores.file._leases.PATIENCE", 1.0)
     folder = tmp_path / "sessions"
     store = FileStore(folder)
     visitor = Visitor(

@@ -6,7 +6,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 from wsgisession import Options, Session, SessionManager
-from wsgisession.http.exchange import Exchange
+from wsgisession._http.exchange import Exchange
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import stored

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsgisession.http.caching import Headers, keep_private, vary_on_cookie
+from wsgisession._http.caching import Headers, keep_private, vary_on_cookie
 
 fuzz = settings(deadline=None, database=None)
 

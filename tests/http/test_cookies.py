@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from webob import cookies as webob_cookies
 from webob.cookies import Morsel
 
+from wsgisession._http import cookies
+from wsgisession._http.cookies import MAX_OCTETS, MAX_PAIRS, Cookies
 from wsgisession.errors import ConfigurationError
-from wsgisession.http import cookies
-from wsgisession.http.cookies import MAX_OCTETS, MAX_PAIRS, Cookies
 from wsgisession.options import Options
 
 fuzz = settings(deadline=None, database=None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wsgisession import LockTimeout, SessionClosed, SessionManager, StoreError
-from wsgisession.http.exchange import Exchange
+from wsgisession._http.exchange import Exchange
 from wsgisession.stores.memory import MemoryStore
 
 from ..conftest import SECRET, CountingStore

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from wsgisession import SessionConflict, SessionManager
-from wsgisession.core.transaction import ReplayNeeded
-from wsgisession.http.exchange import (
+from wsgisession._core.transaction import ReplayNeeded
+from wsgisession._http.exchange import (
     REPLAY_KEY,
     Exchange,
     can_be_repeated,

@@ -21,7 +21,7 @@ from wsgisession.integrations.beaker import (
     SessionMiddleware,
     SessionObject,
 )
-from wsgisession.integrations.beaker.options import (
+from wsgisession.integrations.beaker._options import (
     TABLE,
     TYPES_REFUSED,
     Fate,

@@ -15,7 +15,7 @@ from .breaks import breaks
 @breaks("8", kind="identity")
 def the_window_is_long_before_the_token_was_seen(patch: pytest.MonkeyPatch) -> None:
     """A login whose answer was dropped shuts its user out for a minute."""
-    from wsgisession.core import standing
+    from wsgisession._core import standing
 
     patch.setattr(standing, "WINDOW_UNSEEN", 60.0)
 
@@ -23,7 +23,7 @@ def the_window_is_long_before_the_token_was_seen(patch: pytest.MonkeyPatch) -> N
 @breaks("8", kind="clocks")
 def the_turn_of_a_fast_host_counts(patch: pytest.MonkeyPatch) -> None:
     """A login on a host whose clock is fast leaves the window open for an hour."""
-    from wsgisession.core import standing
+    from wsgisession._core import standing
 
     def is_open(record: Any, now: float) -> bool:
         since = record.turned if record.seen is None else record.seen
@@ -35,8 +35,8 @@ def the_turn_of_a_fast_host_counts(patch: pytest.MonkeyPatch) -> None:
 @breaks("4", kind="identity")
 def a_login_only_rotates(patch: pytest.MonkeyPatch) -> None:
     """The token from before a login is good after it."""
-    from wsgisession.core import work
-    from wsgisession.core.standing import Turn
+    from wsgisession._core import work
+    from wsgisession._core.standing import Turn
 
     turned = work.turned
 
@@ -50,9 +50,9 @@ def a_login_only_rotates(patch: pytest.MonkeyPatch) -> None:
 @breaks("4", kind="identity")
 def clear_keeps_the_proof(patch: pytest.MonkeyPatch) -> None:
     """What is written after clear() is stored under the token from before."""
-    from wsgisession.core.outcome import State
-    from wsgisession.core.standing import Turn
-    from wsgisession.core.work import Work
+    from wsgisession._core.outcome import State
+    from wsgisession._core.standing import Turn
+    from wsgisession._core.work import Work
 
     record = Work.record
 
@@ -76,8 +76,8 @@ def the_presented_proof_is_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forgetting(patch: pytest.MonkeyPatch, which: Any) -> None:
-    from wsgisession.core import work
-    from wsgisession.core.standing import Turn
+    from wsgisession._core import work
+    from wsgisession._core.standing import Turn
 
     turned = work.turned
 
@@ -95,7 +95,7 @@ def _forgetting(patch: pytest.MonkeyPatch, which: Any) -> None:
 @breaks("7", "8", "3", kind="identity")
 def a_saved_token_is_not_sent(patch: pytest.MonkeyPatch) -> None:
     """login() and save(): the new token is stored, and the browser never gets it."""
-    from wsgisession.core.transaction import Transaction
+    from wsgisession._core.transaction import Transaction
 
     save = Transaction.save
 
@@ -109,7 +109,7 @@ def a_saved_token_is_not_sent(patch: pytest.MonkeyPatch) -> None:
 @breaks("3", kind="values")
 def a_due_rotation_is_not_taken_with_a_change(patch: pytest.MonkeyPatch) -> None:
     """A session that is always written keeps its token for ever."""
-    from wsgisession.core.work import Work
+    from wsgisession._core.work import Work
 
     patch.setattr(Work, "turn_at", lambda self, now, *, is_first: self.wanted_turn(now))
 
@@ -117,8 +117,8 @@ def a_due_rotation_is_not_taken_with_a_change(patch: pytest.MonkeyPatch) -> None
 @breaks("5", kind="readers")
 def a_reader_sends_a_cookie(patch: pytest.MonkeyPatch) -> None:
     """The current token is sent again by whoever reads."""
-    from wsgisession.core.outcome import Cookie
-    from wsgisession.core.work import Work
+    from wsgisession._core.outcome import Cookie
+    from wsgisession._core.work import Work
 
     cookie = Work.cookie
 
@@ -150,7 +150,7 @@ def a_save_brings_back_what_was_ended(patch: pytest.MonkeyPatch) -> None:
 @breaks("3", "1", kind="identity")
 def a_flush_with_an_ended_token_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """A logout beside a login does not end the session."""
-    from wsgisession.core import work
+    from wsgisession._core import work
 
     patch.setattr(work, "may_end", lambda record, proof, now: record.admits(proof, now))
 
@@ -158,9 +158,9 @@ def a_flush_with_an_ended_token_is_dropped(patch: pytest.MonkeyPatch) -> None:
 @breaks("3", "1", kind="identity")
 def a_flush_and_write_with_an_ended_token_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """Flask's tutorial beside a login: clear() and a new value do nothing at all."""
-    from wsgisession.core.outcome import State
-    from wsgisession.core.repository import is_good
-    from wsgisession.core.transaction import Transaction
+    from wsgisession._core.outcome import State
+    from wsgisession._core.repository import is_good
+    from wsgisession._core.transaction import Transaction
 
     commit = Transaction.commit
 
@@ -180,7 +180,7 @@ def a_flush_and_write_with_an_ended_token_is_dropped(patch: pytest.MonkeyPatch) 
 @breaks("2", "3", "1", kind="values")
 def an_emptied_session_is_deleted(patch: pytest.MonkeyPatch) -> None:
     """A key that another request writes at that time is lost."""
-    from wsgisession.core.repository import Repository
+    from wsgisession._core.repository import Repository
 
     save = Repository.save
 
@@ -212,7 +212,7 @@ def keep_ends_the_caller(patch: pytest.MonkeyPatch) -> None:
 @breaks("2", kind="identity")
 def a_proof_that_is_not_good_keeps_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A request with an old token holds up all others until the lease ends."""
-    from wsgisession.core.repository import Repository
+    from wsgisession._core.repository import Repository
 
     def leased(self: Any, key: Any, wait: float | None, by: str) -> Any:
         record = self.locks.lock(

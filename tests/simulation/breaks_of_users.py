@@ -13,7 +13,7 @@ from .breaks import breaks
 @breaks("1", "9", kind="shared")
 def a_session_is_saved_before_what_its_user_shares(patch: pytest.MonkeyPatch) -> None:
     """Then the request is run again, and what it did to the session counts twice."""
-    from wsgisession.core.access import Access
+    from wsgisession._core.access import Access
 
     def wrong(self: Any, end: Callable[[], None]) -> None:
         end()
@@ -31,7 +31,7 @@ def a_session_is_saved_before_what_its_user_shares(patch: pytest.MonkeyPatch) ->
 @breaks("1", kind="shared")
 def shared_values_are_written_blindly(patch: pytest.MonkeyPatch) -> None:
     """After a conflict nothing is merged: what this request knew is written."""
-    from wsgisession.core.user_values import UserValues
+    from wsgisession._core.user_values import UserValues
 
     def blind(self: Any, record: Any) -> None:
         before, self._record = self._record, record
@@ -45,7 +45,7 @@ def shared_values_are_written_blindly(patch: pytest.MonkeyPatch) -> None:
 @breaks("2", kind="shared")
 def a_post_does_not_lock_what_it_shares(patch: pytest.MonkeyPatch) -> None:
     """Two posts of two sessions of a user meet, and neither can be run again."""
-    from wsgisession.core.user_values import UserValues
+    from wsgisession._core.user_values import UserValues
 
     look = UserValues.look
 
@@ -58,7 +58,7 @@ def a_post_does_not_lock_what_it_shares(patch: pytest.MonkeyPatch) -> None:
 @breaks("2", kind="shared")
 def a_conflict_of_shared_values_is_not_run_again(patch: pytest.MonkeyPatch) -> None:
     """It is decided by ``on_conflict``, though the request is a GET of this site."""
-    from wsgisession.core.user_side import UserSide
+    from wsgisession._core.user_side import UserSide
 
     patch.setattr(UserSide, "_overtaken", lambda self, keys: None)
 
@@ -66,7 +66,7 @@ def a_conflict_of_shared_values_is_not_run_again(patch: pytest.MonkeyPatch) -> N
 @breaks("1", kind="shared")
 def a_failed_request_keeps_what_it_shared(patch: pytest.MonkeyPatch) -> None:
     """It is saved when the leases end."""
-    from wsgisession.core.user_side import UserSide
+    from wsgisession._core.user_side import UserSide
 
     release = UserSide.release
 

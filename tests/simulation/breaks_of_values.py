@@ -38,7 +38,7 @@ def a_lost_answer_is_a_conflict(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def a_lock_forgets_what_was_read(patch: pytest.MonkeyPatch) -> None:
     """A second look under the lock clears what was computed before."""
-    from wsgisession.core.transaction import Transaction
+    from wsgisession._core.transaction import Transaction
 
     lock = Transaction.lock
 
@@ -52,7 +52,7 @@ def a_lock_forgets_what_was_read(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", "6", kind="values")
 def lent_values_are_let_go_at_a_save(patch: pytest.MonkeyPatch) -> None:
     """A list that was put in, saved, and appended to again is watched by nobody."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     settle = WorkingCopy.settle
 
@@ -66,7 +66,7 @@ def lent_values_are_let_go_at_a_save(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", "2", kind="values")
 def a_nested_lock_saves(patch: pytest.MonkeyPatch) -> None:
     """The inner block saves and unlocks what the outer one holds."""
-    from wsgisession.core.access import Access
+    from wsgisession._core.access import Access
 
     leave = Access.leave_lock
 
@@ -81,7 +81,7 @@ def a_nested_lock_saves(patch: pytest.MonkeyPatch) -> None:
 @breaks("6", kind="values")
 def save_hides_a_second_run(patch: pytest.MonkeyPatch) -> None:
     """save() returns though it met a conflict and wrote nothing."""
-    from wsgisession.core.transaction import ReplayNeeded, Transaction
+    from wsgisession._core.transaction import ReplayNeeded, Transaction
 
     save = Transaction.save
 
@@ -114,7 +114,7 @@ def a_touch_ignores_the_version(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def a_merge_takes_the_whole_session(patch: pytest.MonkeyPatch) -> None:
     """Keys that this request did not write come back as it had loaded them."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     rebase = WorkingCopy.rebase
 
@@ -128,7 +128,7 @@ def a_merge_takes_the_whole_session(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def a_merge_forgets_what_was_deleted(patch: pytest.MonkeyPatch) -> None:
     """A key that was taken away here is there again after a conflict."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     rebase = WorkingCopy.rebase
 
@@ -142,7 +142,7 @@ def a_merge_forgets_what_was_deleted(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def which_keys_there_are_is_not_read(patch: pytest.MonkeyPatch) -> None:
     """A list of the keys is written, though another request has added one."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     def keys(self: Any) -> Any:
         return iter(self.values)
@@ -153,7 +153,7 @@ def which_keys_there_are_is_not_read(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def any_look_agrees_anew(patch: pytest.MonkeyPatch) -> None:
     """A second look clears a key, though something made of the first is unsaved."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     def agree(self: Any, key: str) -> None:
         self.overtaken.pop(key, None)
@@ -164,7 +164,7 @@ def any_look_agrees_anew(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def a_reload_lets_go_of_what_was_lent(patch: pytest.MonkeyPatch) -> None:
     """A list that a reload has replaced is changed in the hands, and nobody sees it."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     patch.setattr(WorkingCopy, "_collect_detached", lambda self: None)
 
@@ -172,7 +172,7 @@ def a_reload_lets_go_of_what_was_lent(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def a_loss_is_not_reported(patch: pytest.MonkeyPatch) -> None:
     """What another request wrote is overwritten in silence."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     conflicts = WorkingCopy.conflicts
 
@@ -188,7 +188,7 @@ def a_loss_is_not_reported(patch: pytest.MonkeyPatch) -> None:
 @breaks("1", kind="values")
 def a_dropped_change_is_written(patch: pytest.MonkeyPatch) -> None:
     """``modified = False`` forgets that keys were written, and keeps their values."""
-    from wsgisession.core.merge import WorkingCopy
+    from wsgisession._core.merge import WorkingCopy
 
     def kept(self: Any) -> None:
         self._lent.clear()
@@ -203,7 +203,7 @@ def a_dropped_change_is_written(patch: pytest.MonkeyPatch) -> None:
 @breaks("5", kind="readers")
 def readers_lock(patch: pytest.MonkeyPatch) -> None:
     """A reader takes the lock, and waits for it."""
-    from wsgisession.http.exchange import Exchange
+    from wsgisession._http.exchange import Exchange
 
     patch.setattr(Exchange, "_locks", lambda self, is_safe: True)
 
@@ -211,7 +211,7 @@ def readers_lock(patch: pytest.MonkeyPatch) -> None:
 @breaks("2", kind="values")
 def nothing_is_run_again(patch: pytest.MonkeyPatch) -> None:
     """A conflict of a GET is reported, though the GET could be run again."""
-    from wsgisession.http.exchange import Exchange
+    from wsgisession._http.exchange import Exchange
 
     patch.setattr(Exchange, "_can_replay", lambda self: False)
 
@@ -219,6 +219,6 @@ def nothing_is_run_again(patch: pytest.MonkeyPatch) -> None:
 @breaks("9", kind="values")
 def whatever_comes_is_run_again(patch: pytest.MonkeyPatch) -> None:
     """A payment return, a link in a mail: they come from outside, and run twice."""
-    from wsgisession.http.exchange import Exchange
+    from wsgisession._http.exchange import Exchange
 
     patch.setattr(Exchange, "_can_replay", lambda self: True)

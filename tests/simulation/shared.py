@@ -47,7 +47,7 @@ def shared_values(sim: Simulation) -> None:
 
 def _found(sim: Simulation) -> Counter[str]:
     """What is stored: each marker, and the count under the name ``n``."""
-    from wsgisession.core.reserved import Purpose, key_of
+    from wsgisession._core.reserved import Purpose, key_of
 
     record = sim.manager.store.load(key_of(Purpose.USER_DATA, "ann"))
     if record is None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from wsgisession import ConfigurationError, Key, Record, StoreError, VersionConflict
-from wsgisession.crypto.tokens import SignedTokens, new_token
+from wsgisession._crypto.tokens import SignedTokens, new_token
 from wsgisession.store import Capabilities, TokenStore, UserEndingStore
 from wsgisession.stores.cookie import CookieStore
 from wsgisession.stores.memory import MemoryStore

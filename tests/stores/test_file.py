@@ -46,7 +46,7 @@ from wsgisession.testing import (
     refused,
     stored,
 )
-from wsgisession.testing.blind import BlindStore
+from wsgisession.testing._blind import BlindStore
 
 from ..conftest import missing
 

@@ -35,7 +35,7 @@ from wsgisession.errors import (  # noqa: E402
 from wsgisession.record import Key, Record, Replaced  # noqa: E402
 from wsgisession.stores.sqlalchemy import SQLAlchemyStore  # noqa: E402
 from wsgisession.stores.sqlalchemy import store as store_module  # noqa: E402
-from wsgisession.stores.sqlalchemy.statements import statements  # noqa: E402
+from wsgisession.stores.sqlalchemy._statements import statements  # noqa: E402
 from wsgisession.testing import (  # noqa: E402
     IterableStoreSuite,
     LockingStoreSuite,
@@ -47,7 +47,7 @@ from wsgisession.testing import (  # noqa: E402
     refused,
     stored,
 )
-from wsgisession.testing.blind import BlindStore  # noqa: E402
+from wsgisession.testing._blind import BlindStore  # noqa: E402
 
 from .. import sql_servers  # noqa: E402
 from ..conftest import SECRET, Visitor  # noqa: E402

@@ -186,7 +186,7 @@ def test_the_blind_store_needs_no_pytest() -> None:
     """A demonstration runs where pytest is not installed."""
     program = (
         "import sys; sys.modules['pytest'] = None;"
-        "from wsgisession.testing.blind import BlindStore;"
+        "from wsgisession.testing._blind import BlindStore;"
         "from wsgisession.testing import BlindStore as same;"
         "assert same is BlindStore"
     )

@@ -2,7 +2,7 @@
 framework's own session object a view of ours.
 
 They translate names and settings, and decide nothing.  None knows another, and each can
-be deleted without a change elsewhere.
+be deleted without a change elsewhere.  What several need is in a file with an underscore.
 """
 
 from __future__ import annotations

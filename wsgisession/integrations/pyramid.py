@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from secrets import token_urlsafe
 from typing import Any
 
-from ..core.transaction import ReplayNeeded
+from .._core.transaction import ReplayNeeded
+from .._http.exchange import Environ, Exchange
 from ..errors import ConfigurationError
-from ..http.exchange import Environ, Exchange
 from ..manager import SessionManager, access_of
 from ..middleware import ENVIRON_KEY, SessionMiddleware, StartResponse, session_by
 from ..options import PREFIX

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 from urllib.parse import unquote
 
-from .. import settings as read
+from .. import _settings as read
 from ..errors import ConfigurationError
 from ..options import Options
 from ..store import Store

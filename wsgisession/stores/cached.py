@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from hmac import compare_digest
 from typing import NamedTuple, TypeVar, cast
 
+from .._health import ExaminedStore, Finding
+from .._outages import Outages
 from ..errors import ConfigurationError, StoreError, VersionConflict
-from ..health import ExaminedStore, Finding
-from ..outages import Outages
 from ..record import Key, Record, Replaced
 from ..store import ClosingStore, IterableStore, LockingStore, Store
 

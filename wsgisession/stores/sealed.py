@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
-from ..crypto.sealing import Encrypted
+from .._crypto.sealing import Encrypted
+from .._health import ExaminedStore, Finding
 from ..errors import ConfigurationError, VersionConflict
-from ..health import ExaminedStore, Finding
 from ..record import Key, Record
 from ..store import ClosingStore, IterableStore, LockingStore, Store
 

@@ -14,7 +14,7 @@ client of the same storage, as another process would be; override it where the s
 one.  The suites know the protocol and no store.
 
 pytest is imported with the first name that is taken from here, so that
-``wsgisession.testing.blind`` can be had without it.
+``wsgisession.testing._blind`` can be had without it.
 """
 
 import sys
@@ -22,18 +22,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .blind import BlindStore as BlindStore
-    from .listing import IterableStoreSuite as IterableStoreSuite
-    from .locking import LockingStoreSuite as LockingStoreSuite
-    from .records import in_threads as in_threads
-    from .records import key as key
-    from .records import newer as newer
-    from .records import proof as proof
-    from .records import record as record
-    from .records import refused as refused
-    from .records import stored as stored
-    from .stores import StoreSuite as StoreSuite
-    from .tokens import TokenStoreSuite as TokenStoreSuite
+    from ._blind import BlindStore as BlindStore
+    from ._listing import IterableStoreSuite as IterableStoreSuite
+    from ._locking import LockingStoreSuite as LockingStoreSuite
+    from ._records import in_threads as in_threads
+    from ._records import key as key
+    from ._records import newer as newer
+    from ._records import proof as proof
+    from ._records import record as record
+    from ._records import refused as refused
+    from ._records import stored as stored
+    from ._stores import StoreSuite as StoreSuite
+    from ._tokens import TokenStoreSuite as TokenStoreSuite
 
 _HOMES = {
     "BlindStore": "blind",

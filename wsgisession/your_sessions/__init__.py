@@ -23,7 +23,7 @@ from ..errors import ConfigurationError
 from ..manager import SessionManager
 from ..middleware import get_manager, get_session
 from ..session import Session
-from .devices import name_of
+from ._devices import name_of
 
 with warnings.catch_warnings():
     # WebOb imports ``cgi``, of which Python 3.11 and 3.12 say that it will go.

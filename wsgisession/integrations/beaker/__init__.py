@@ -12,16 +12,16 @@ from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
-from ...core.reserved import Purpose
-from ...core.user_values import UserValues
+from ..._core.reserved import Purpose
+from ..._core.user_values import UserValues
+from ..._http.exchange import MANAGER_KEY, Environ, Exchange
+from ..._mapping import StoredMapping
 from ...errors import ConfigurationError
-from ...http.exchange import MANAGER_KEY, Environ, Exchange
 from ...manager import SessionManager, access_of
-from ...mapping import StoredMapping
 from ...middleware import App, StartResponse, get_manager
 from ...middleware import SessionMiddleware as Middleware
 from ...session import Session as OurSession
-from .options import settings_of
+from ._options import settings_of
 
 ENVIRON_KEY = "beaker.session"
 GET_SESSION_KEY = "beaker.get_session"

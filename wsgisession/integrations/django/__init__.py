@@ -9,8 +9,8 @@ change one key at the same time the later one wins, with a warning in the log.
 from .. import needing
 
 with needing("django"):
-    from .engine import SessionStore as SessionStore
-    from .middleware import SessionMiddleware as SessionMiddleware
-    from .settings import get_manager as get_manager
+    from ._engine import SessionStore as SessionStore
+    from ._middleware import SessionMiddleware as SessionMiddleware
+    from ._settings import get_manager as get_manager
 
 __all__ = ["SessionMiddleware", "SessionStore", "get_manager"]

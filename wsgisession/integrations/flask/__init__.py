@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
 
+from ..._http.exchange import Environ, Exchange
 from ...errors import ConfigurationError
-from ...http.exchange import Environ, Exchange
 from ...manager import SessionManager
 from ...middleware import App, SessionMiddleware, StartResponse, session_by
 from ...session import Session
@@ -24,7 +24,7 @@ with needing("flask"):
     from flask import Flask, Request, Response, current_app
     from flask.sessions import SessionInterface, SessionMixin
 
-    from .settings import settings_of
+    from ._settings import settings_of
 
 EXTENSION = "wsgisession"
 

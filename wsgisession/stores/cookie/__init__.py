@@ -4,6 +4,6 @@
 server.  Neither knows headers.
 """
 
-from .store import CookieStore
+from ._store import CookieStore
 
 __all__ = ["CookieStore"]

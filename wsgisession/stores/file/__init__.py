@@ -5,4 +5,4 @@
 not there) and ``folder`` (which folder is fit to hold sessions).
 """
 
-from .store import FileStore as FileStore
+from ._store import FileStore as FileStore

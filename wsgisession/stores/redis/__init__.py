@@ -1,5 +1,5 @@
 """Sessions in Redis or Valkey."""
 
-from .store import RedisStore
+from ._store import RedisStore
 
 __all__ = ["RedisStore"]

@@ -4,6 +4,6 @@ The folder is named as the option ``type`` is; within it ``import sqlalchemy`` s
 the driver, because an import without dots is absolute.
 """
 
-from .store import SQLAlchemyStore
+from ._store import SQLAlchemyStore
 
 __all__ = ["SQLAlchemyStore"]
