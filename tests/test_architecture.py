@@ -20,11 +20,11 @@ PACKAGE = "wsgisession"
 ROOT = Path(wsgisession.__file__).parent
 
 FLOORS = {
-    1: "errors events _health record _outages _crypto _crypto.secret",
+    1: "_made errors events _health record _outages _crypto _crypto.secret",
     2: "telemetry views store _profiles serializers _settings options _crypto.*",
     3: "_core _core.* stores stores.* testing testing.* _http _http.cookies _http.caching"
     " _http.notices",
-    4: "_mapping user_data session",
+    4: "_access _mapping user_data session",
     5: "manager",
     6: "_http.exchange",
     7: "middleware",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wsgisession import Options, Session, SessionManager
-from wsgisession.manager import access_of
+from wsgisession._access import access_of
 from wsgisession.stores.memory import MemoryStore
 
 from .conftest import Clock, CountingStore, key_of, reopened, stored

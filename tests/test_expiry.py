@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsgisession import Options, Session, SessionManager
+from wsgisession._access import access_of
 from wsgisession._core.expiry import Expiry, Meta, utc
-from wsgisession.manager import access_of
 from wsgisession.stores.memory import MemoryStore
 
 from .conftest import Clock, CountingStore, reopened, stored

@@ -18,7 +18,7 @@ from wsgisession import (
     SessionManager,
     SessionTooLarge,
 )
-from wsgisession.manager import access_of
+from wsgisession._access import access_of
 from wsgisession.stores.memory import MemoryStore
 
 from .conftest import SECRET, Clock, CountingStore, key_of, reopened, stored

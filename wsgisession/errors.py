@@ -9,6 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+__all__ = [
+    "ConfigurationError",
+    "LockTimeout",
+    "SerializationError",
+    "SessionClosed",
+    "SessionConflict",
+    "SessionEnded",
+    "SessionError",
+    "SessionReadOnly",
+    "SessionTooLarge",
+    "StoreError",
+    "TooManySessions",
+    "VersionConflict",
+]
+
 if TYPE_CHECKING:
     from .record import Record
 
@@ -92,7 +107,7 @@ class SessionConflict(SessionError):
 
     def __init__(self, id: str, keys: Iterable[str]) -> None:
         self.id = id
-        self.keys = tuple(sorted(keys))
+        self.keys: tuple[str, ...] = tuple(sorted(keys))
         super().__init__(
             f"session {id[:8]}: {', '.join(self.keys)} changed while in use here"
         )
@@ -149,7 +164,7 @@ class SessionTooLarge(SessionError):
     def __init__(self, size: int, limit: int, keys: Iterable[str]) -> None:
         self.size = size
         self.limit = limit
-        self.keys = tuple(keys)
+        self.keys: tuple[str, ...] = tuple(keys)
         super().__init__(
             f"the session takes {size} octets, at most {limit} are allowed; "
             f"its biggest keys: {', '.join(self.keys)}"

@@ -9,6 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+__all__ = [
+    "Conflicted",
+    "Created",
+    "Dropped",
+    "Ended",
+    "Event",
+    "Expired",
+    "Loaded",
+    "Merged",
+    "Reason",
+    "Refused",
+    "Replayed",
+    "Saved",
+    "StoreFailed",
+    "TokenReused",
+    "Waited",
+]
+
 Reason: TypeAlias = Literal[
     "malformed", "bad signature", "unknown", "ended", "wrong secret"
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+from ._access import access_of
 from ._core.access import Access
 from ._core.cleanup import BATCH, Cleanup
 from ._core.codec import Codec
@@ -43,7 +44,9 @@ from .store import (
 )
 from .stores import SELECTORS, choose, encrypted, owners
 
-log = logging.getLogger("wsgisession")
+__all__ = ["SessionManager"]
+
+_log = logging.getLogger("wsgisession")
 
 
 class SessionManager:
@@ -72,11 +75,11 @@ class SessionManager:
             store = encrypted(cast(Store, store), options.secret)
         self.store = store
         self.options = options
-        self.cookies = Cookies(options)
-        self.tokens = _tokens(can, options, self.cookies.room)
+        self.cookies: Cookies = Cookies(options)
+        self.tokens: Tokens = _tokens(can, options, self.cookies.room)
         if options.on_event is not None:
             store = cast(Store, WatchedStore(store, options.on_event))
-        self.repository = Repository(
+        self.repository: Repository = Repository(
             store=store,
             locks=cast(LockingStore, store) if can.locks else None,
             codec=Codec(options.serializer, options.max_size),
@@ -87,10 +90,10 @@ class SessionManager:
             outages=Outages(),
         )
         sweeps = can.lists and can.locks and not can.forgets
-        self.cleanup = Cleanup(
+        self.cleanup: Cleanup = Cleanup(
             self.repository, cast(IterableStore, self.store) if sweeps else None
         )
-        self.notices = Notices(options, is_alone=can.one_process)
+        self.notices: Notices = Notices(options, is_alone=can.one_process)
 
     @classmethod
     def from_config(
@@ -337,14 +340,9 @@ class SessionManager:
         be had is a matter of one session.
         """
         if isinstance(error, LockTimeout):
-            log.warning("%s; answering 503", error)
+            _log.warning("%s; answering 503", error)
         else:
             self.repository.failed(error, "answering 503")
-
-
-def access_of(session: Session) -> Access:
-    """What is behind a session, for the code that answers requests."""
-    return session._access
 
 
 def _capabilities(store: object) -> Capabilities:

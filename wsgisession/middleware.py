@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from ._access import access_of
 from ._core.transaction import ReplayNeeded
 from ._http.exchange import (
     MANAGER_KEY,
@@ -23,7 +24,7 @@ from ._http.exchange import (
     Headers,
 )
 from .errors import ConfigurationError, LockTimeout, StoreError
-from .manager import SessionManager, access_of
+from .manager import SessionManager
 from .session import Session
 
 with warnings.catch_warnings():
@@ -31,7 +32,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from webob.exc import HTTPServiceUnavailable
 
-log = logging.getLogger("wsgisession")
+__all__ = ["ENVIRON_KEY", "SessionMiddleware", "get_manager", "get_session"]
+
+_log = logging.getLogger("wsgisession")
 
 ExcInfo: TypeAlias = (
     tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -73,7 +76,9 @@ class SessionMiddleware:
                 "SessionMiddleware(app, {'url': ...})"
             )
         self.app = app
-        self.manager = manager or SessionManager.from_config(config, **options)
+        self.manager: SessionManager = manager or SessionManager.from_config(
+            config, **options
+        )
         self.environ_key = environ_key
 
     def __call__(
@@ -360,4 +365,4 @@ def _abandon(body: Iterable[bytes]) -> None:
     try:
         _close(body)
     except Exception:
-        log.exception("the close() of a response's body failed")
+        _log.exception("the close() of a response's body failed")

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from hmac import compare_digest
 from typing import Any, NamedTuple
 
-made = tuple.__new__
-"""``made(Key, (id, proof, token))`` is ``Key(id, proof, token)`` at half the cost, for
-what every request makes; all fields have to be given."""
+from ._made import made
+
+__all__ = ["Key", "Record", "Replaced"]
 
 
 class Key(NamedTuple):

@@ -22,6 +22,8 @@ from zoneinfo import ZoneInfo
 
 from .errors import ConfigurationError, SerializationError
 
+__all__ = ["JSONLibrary", "JSONSerializer", "Kind", "Serializer"]
+
 
 class Serializer(Protocol):
     """What the ``serializer`` option takes.
@@ -259,11 +261,13 @@ class JSONSerializer:
         self._readers: Mapping[str, Callable[[Any], Any]] = _readers(self._kinds)
 
     def dumps(self, values: dict[str, Any], /) -> bytes:
+        """As octets; raises ``SerializationError`` with the path to what cannot be."""
         return self._encode(
             values if _is_plain(values, _DEPTH) else self._tagged(values, "", ())
         )
 
     def loads(self, data: bytes, /) -> dict[str, Any]:
+        """The values again; raises ``ValueError`` or its kin for octets of others."""
         values = self._decode(data)
         # Only a tagged value brings a "~" key, and text that looks like one costs a
         # walk and nothing else.

@@ -11,14 +11,16 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ._core.access import Access
+from ._core.access import Access, OfUser
 from ._core.expiry import DEFAULT, Expiry, Wish, utc
 from ._core.outcome import State
 from ._core.standing import Turn
 from ._core.transaction import Transaction
 from ._mapping import StoredMapping
 from ._settings import user_id
-from .user_data import OfUser, UserData
+from .user_data import UserData
+
+__all__ = ["LockGuard", "Session"]
 
 View = TypeVar("View", bound="Session")
 

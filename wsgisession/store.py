@@ -27,6 +27,17 @@ from typing import Protocol, runtime_checkable
 
 from .record import Key, Record
 
+__all__ = [
+    "Capabilities",
+    "ClosingStore",
+    "IterableStore",
+    "LockingStore",
+    "MarkingStore",
+    "Store",
+    "TokenStore",
+    "UserEndingStore",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

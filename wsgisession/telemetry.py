@@ -15,6 +15,8 @@ from opentelemetry import metrics, trace
 
 from . import events
 
+__all__ = ["Telemetry"]
+
 if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes
 

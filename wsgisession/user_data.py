@@ -5,25 +5,10 @@ It knows a session's access, and nothing of how the values are kept.
 
 from __future__ import annotations
 
-from ._core.access import Access
-from ._core.merge import WorkingCopy
+from ._core.access import OfUser
 from ._mapping import StoredMapping
 
-
-class OfUser:
-    """The way to the values of one user, by a session of that user."""
-
-    __slots__ = ("access", "user")
-
-    def __init__(self, access: Access, user: str) -> None:
-        self.access = access
-        self.user = user
-
-    def reading(self) -> WorkingCopy:
-        return self.access.values_of(self.user)
-
-    def changing(self) -> WorkingCopy:
-        return self.access.changing_values_of(self.user)
+__all__ = ["UserData"]
 
 
 class UserData(StoredMapping):

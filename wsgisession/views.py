@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+__all__ = ["EXTERNAL_KEY", "READ_ONLY_KEY", "external", "read_only"]
+
 READ_ONLY_KEY = "wsgisession.read_only"
 """True in the environ: the request takes no lock, whatever its method; a write raises
 ``SessionReadOnly``."""

@@ -43,7 +43,7 @@ class Access:
     )
 
     def __init__(self, repository: Repository, plan: Callable[[], Plan]) -> None:
-        self.repository = repository
+        self.repository: Repository = repository
         self.transaction: Transaction | None = None
         self.failure: StoreError | LockTimeout | None = None
         """What the application was told by the store, and may have swallowed."""
@@ -373,3 +373,19 @@ class Access:
         transaction.work.plan = NO_PLAN
         if transaction.work.locked or self._user_side is not None:
             self._release(transaction)
+
+
+class OfUser:
+    """The way to the values of one user, by a session of that user."""
+
+    __slots__ = ("access", "user")
+
+    def __init__(self, access: Access, user: str) -> None:
+        self.access: Access = access
+        self.user: str = user
+
+    def reading(self) -> WorkingCopy:
+        return self.access.values_of(self.user)
+
+    def changing(self) -> WorkingCopy:
+        return self.access.changing_values_of(self.user)

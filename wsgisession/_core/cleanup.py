@@ -39,7 +39,7 @@ class Cleanup:
         self._repository = repository
         self._store = store
         self._every = every or inf
-        self.at = inf if store is None or not every else repository.now() + every
+        self.at: float = inf if store is None or not every else repository.now() + every
         """From when on this process is to look whether it is due."""
 
     def run(self) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .._made import made
 from ..errors import SerializationError, SessionError, SessionTooLarge, StoreError
-from ..record import Record, made
+from ..record import Record
 from ..serializers import Serializer
 from .expiry import DEFAULT, NOTHING, Expiry, Meta
 

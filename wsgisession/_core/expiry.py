@@ -11,8 +11,8 @@ from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
+from .._made import made
 from ..options import LONGEST, Options
-from ..record import made
 
 Wish: TypeAlias = int | datetime | timedelta | None
 """What ``set_expiry`` takes."""

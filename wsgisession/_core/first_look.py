@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from .._made import made
 from ..errors import StoreError
-from ..record import Key, made
+from ..record import Key
 from .repository import Repository, Stored, is_good, log
 
 LOOKED_AT = 4

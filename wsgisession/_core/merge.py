@@ -77,7 +77,7 @@ class WorkingCopy:
         self, codec: Codec, data: bytes | None = None, *, replaces_all: bool = False
     ) -> None:
         self._codec = codec
-        self.replaces_all = replaces_all
+        self.replaces_all: bool = replaces_all
         self._data = data
         self._base: dict[str, Any] | None = None
         self._lent: dict[str, Lent] = {}
@@ -87,10 +87,10 @@ class WorkingCopy:
         """Whether a save has succeeded, so that a later look agrees anew."""
         self.values: dict[str, Any] = {} if data is None else codec.values(data)
         self.reads: set[str] = set()
-        self.reads_keys = False
+        self.reads_keys: bool = False
         """Whether it mattered which keys there are."""
         self.writes: set[str] = set()
-        self.cleared = False
+        self.cleared: bool = False
         self.overtaken: dict[str, Any] = {}
         """Keys that have another value now, with the value last agreed on."""
 

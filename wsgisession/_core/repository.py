@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
+from .._made import made
 from .._outages import Outages
 from ..errors import SessionTooLarge, StoreError, VersionConflict
 from ..events import Event, Expired, Reason, Refused, StoreFailed, TokenReused
 from ..options import COOKIE_OCTETS, Options
-from ..record import Key, Record, made
+from ..record import Key, Record
 from ..store import LockingStore, Store, TokenStore
 from .codec import Codec
 from .expiry import Meta

@@ -51,7 +51,7 @@ class Transaction:
     def __init__(
         self, repository: Repository, plan: Plan, found: Found | None = None
     ) -> None:
-        self.repository = repository
+        self.repository: Repository = repository
         self.outage: StoreError | None = None
         self.replay_due: ReplayNeeded | None = None
         """That nothing of this run counts any more, whatever the application does."""
@@ -59,7 +59,7 @@ class Transaction:
         if found is None:
             found = self._found(plan) if plan.keys else Found()
         try:
-            self.work = Work(repository, plan, found)
+            self.work: Work = Work(repository, plan, found)
         except Exception:
             if (stored := found.stored) is None:
                 raise

@@ -6,11 +6,12 @@ The calls of the store are in ``transaction``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._crypto.tokens import Token, new_token, renewed
-from ..record import Key, Record, made
+from .._made import made
+from ..record import Key, Record
 from .expiry import DEFAULT, Meta
 from .first_look import Found, Plan
 from .merge import WorkingCopy
@@ -57,18 +58,18 @@ class Work:
 
     def __init__(self, repository: Repository, plan: Plan, found: Found) -> None:
         self._repository = repository
-        self.plan = plan
-        self.state = State.ABSENT
+        self.plan: Plan = plan
+        self.state: State = State.ABSENT
         self.stored: Stored | None = None
         """As it is stored now, with our lease if we have one."""
         self.meta: Meta
         """As it is to be stored."""
         self.copy: WorkingCopy
         self.new, self.has_logged_in = True, False
-        self.rivals = found.rivals
+        self.rivals: Sequence[Key] = found.rivals
         """Several live sessions that the client presented at once; none is used."""
-        self.presented_several = len(plan.keys) > 1
-        self.waited = found.waited
+        self.presented_several: bool = len(plan.keys) > 1
+        self.waited: float = found.waited
         """Seconds for which the lock was waited for, until something is written."""
         self._runs_once = False
         """Whether the request must not be run again, whatever the plan says."""

@@ -15,7 +15,8 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ..record import Key, made
+from .._made import made
+from ..record import Key
 from . import signing
 
 ID_OCTETS = 16

@@ -18,8 +18,8 @@ from .._core.access import Access
 from .._core.first_look import Plan, never
 from .._core.outcome import Cookie
 from .._core.transaction import ReplayNeeded
+from .._made import made
 from ..errors import LockTimeout, StoreError
-from ..record import made
 from ..session import Session
 from ..views import EXTERNAL_KEY, READ_ONLY_KEY
 from . import caching
@@ -85,12 +85,13 @@ class Exchange:
         self._environ = environ
         self._is_inner = environ.get(MANAGER_KEY, manager) is not manager
         """Whether the request has a session of another manager already."""
-        self._has_settled = self.cleanup_is_due = False
+        self._has_settled = False
+        self.cleanup_is_due: bool = False
         """``cleanup_is_due``: whether what has expired is to be removed afterwards."""
         self.answer: tuple[str, Headers] | None = None
         """Status and headers, as the application has begun them."""
         self._access = Access(manager.repository, self._plan)
-        self.session = Session(self._access)
+        self.session: Session = Session(self._access)
 
     @classmethod
     def alone(cls, manager: SessionManager, environ: Environ) -> Exchange:

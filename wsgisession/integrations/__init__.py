@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__: tuple[str, ...] = ()
+"""Nothing for applications: an adapter is imported from its own module."""
+
 
 @contextmanager
 def needing(extra: str) -> Iterator[None]:

@@ -24,6 +24,8 @@ from . import needing
 with needing("bottle"):
     from bottle import Bottle, Route, request
 
+__all__ = ["SessionPlugin", "get_session"]
+
 Handler = Callable[..., Any]
 
 MOUNTED_IN = "_mount.app"

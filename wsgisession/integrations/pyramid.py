@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from secrets import token_urlsafe
 from typing import Any
 
+from .._access import access_of
 from .._core.transaction import ReplayNeeded
 from .._http.exchange import Environ, Exchange
 from ..errors import ConfigurationError
-from ..manager import SessionManager, access_of
+from ..manager import SessionManager
 from ..middleware import ENVIRON_KEY, SessionMiddleware, StartResponse, session_by
 from ..options import PREFIX
 from ..serializers import JSONSerializer, Kind
@@ -33,6 +34,13 @@ try:
     from pyramid_retry import IBeforeRetry
 except ModuleNotFoundError:
     IBeforeRetry = None
+
+__all__ = [
+    "PyramidSession",
+    "SessionFactory",
+    "includeme",
+    "session_factory_from_settings",
+]
 
 MANAGER_SETTING = f"{PREFIX}manager"
 """The setting that may hold a manager made before, in place of all others."""

@@ -23,6 +23,9 @@ from ..errors import ConfigurationError
 from ..options import Options
 from ..store import Store
 
+__all__: tuple[str, ...] = ()
+"""Nothing for applications: a store is imported from its own module."""
+
 GROUP = "wsgisession.stores"
 
 SELECTORS = ("store", "url", "type")

@@ -22,7 +22,9 @@ from .._health import ExaminedStore, Finding
 from .._outages import Outages
 from ..errors import ConfigurationError, StoreError, VersionConflict
 from ..record import Key, Record, Replaced
-from ..store import ClosingStore, IterableStore, LockingStore, Store
+from ..store import Capabilities, ClosingStore, IterableStore, LockingStore, Store
+
+__all__ = ["CachedStore"]
 
 T = TypeVar("T")
 
@@ -68,7 +70,7 @@ class CachedStore:
                 f"cache_ttl must be above 0 and at most 3600 seconds, not {cache_ttl!r}"
             )
         self.within = store
-        self.capabilities = store.capabilities
+        self.capabilities: Capabilities = store.capabilities
         self._cache = _Cache(cache, cache_ttl)
         self._ttl = cache_ttl
         self._guard = threading.Lock()

@@ -17,6 +17,8 @@ from ..errors import LockTimeout, VersionConflict
 from ..record import Key, Record
 from ..store import Capabilities
 
+__all__ = ["MemoryStore"]
+
 
 class _Lease:
     """A lock that was given out, compared by identity, so that nobody can guess it."""
@@ -73,7 +75,7 @@ class MemoryStore:
     The lock of a session is given in the order in which the requests asked for it.
     """
 
-    capabilities = Capabilities(locks=True, lists=True, one_process=True)
+    capabilities: Capabilities = Capabilities(locks=True, lists=True, one_process=True)
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

@@ -18,7 +18,9 @@ from .._crypto.sealing import Encrypted
 from .._health import ExaminedStore, Finding
 from ..errors import ConfigurationError, VersionConflict
 from ..record import Key, Record
-from ..store import ClosingStore, IterableStore, LockingStore, Store
+from ..store import Capabilities, ClosingStore, IterableStore, LockingStore, Store
+
+__all__ = ["SealedStore"]
 
 _log = logging.getLogger("wsgisession")
 
@@ -47,7 +49,7 @@ class SealedStore:
                 "encrypt needs a secret; make one with: python -m wsgisession secret"
             )
         self.within = store
-        self.capabilities = replace(store.capabilities, encrypts=True)
+        self.capabilities: Capabilities = replace(store.capabilities, encrypts=True)
         self._seal = Encrypted(secret, "record")
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ The tests of a store inherit the classes that fit it and give a fixture::
 client of the same storage, as another process would be; override it where the store has
 one.  The suites know the protocol and no store.
 
-pytest is imported with the first name that is taken from here, so that
-``wsgisession.testing._blind`` can be had without it.
+pytest is imported with the first name that is taken from here, but for ``BlindStore``,
+which can be had without it.
 """
 
 import sys
@@ -35,19 +35,34 @@ if TYPE_CHECKING:
     from ._stores import StoreSuite as StoreSuite
     from ._tokens import TokenStoreSuite as TokenStoreSuite
 
+__all__ = [
+    "BlindStore",
+    "IterableStoreSuite",
+    "LockingStoreSuite",
+    "StoreSuite",
+    "TokenStoreSuite",
+    "in_threads",
+    "key",
+    "newer",
+    "proof",
+    "record",
+    "refused",
+    "stored",
+]
+
 _HOMES = {
-    "BlindStore": "blind",
-    "IterableStoreSuite": "listing",
-    "LockingStoreSuite": "locking",
-    "StoreSuite": "stores",
-    "TokenStoreSuite": "tokens",
-    "in_threads": "records",
-    "key": "records",
-    "newer": "records",
-    "proof": "records",
-    "record": "records",
-    "refused": "records",
-    "stored": "records",
+    "BlindStore": "_blind",
+    "IterableStoreSuite": "_listing",
+    "LockingStoreSuite": "_locking",
+    "StoreSuite": "_stores",
+    "TokenStoreSuite": "_tokens",
+    "in_threads": "_records",
+    "key": "_records",
+    "newer": "_records",
+    "proof": "_records",
+    "record": "_records",
+    "refused": "_records",
+    "stored": "_records",
 }
 
 
@@ -55,12 +70,12 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home != "blind" and f"{__name__}.records" not in sys.modules:
+    if home != "_blind" and f"{__name__}._records" not in sys.modules:
         import pytest
 
         # So that a failure shows the values, and not only the line.
         for each in ("leases", "listing", "locking", "records", "stores", "tokens"):
-            pytest.register_assert_rewrite(f"{__name__}.{each}")
+            pytest.register_assert_rewrite(f"{__name__}._{each}")
     return getattr(import_module(f".{home}", __name__), name)
 
 

@@ -17,7 +17,7 @@ class BlindStore:
     what the stores of most session libraries are.
     """
 
-    capabilities = Capabilities()
+    capabilities: Capabilities = Capabilities()
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ..manager import SessionManager, access_of
+from .._access import access_of
+from ..manager import SessionManager
 from ..session import Session
 
 __all__ = ["ClientCookie", "Clock", "client_cookie", "clock", "session_of"]
@@ -40,7 +41,7 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self.now = time.time()
+        self.now: float = time.time()
 
     def __call__(self) -> float:
         """Epoch seconds."""

@@ -30,6 +30,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from webob import Request, Response
 
+__all__ = ["YourSessions"]
+
 Environ: TypeAlias = dict[str, Any]
 
 PAGE = files(__package__).joinpath("page.html").read_text("utf-8")

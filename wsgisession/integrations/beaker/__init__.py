@@ -12,16 +12,26 @@ from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
+from ..._access import access_of
 from ..._core.reserved import Purpose
 from ..._core.user_values import UserValues
 from ..._http.exchange import MANAGER_KEY, Environ, Exchange
 from ..._mapping import StoredMapping
 from ...errors import ConfigurationError
-from ...manager import SessionManager, access_of
+from ...manager import SessionManager
 from ...middleware import App, StartResponse, get_manager
 from ...middleware import SessionMiddleware as Middleware
 from ...session import Session as OurSession
 from ._options import settings_of
+
+__all__ = [
+    "BeakerSession",
+    "NamedSession",
+    "RequestSession",
+    "Session",
+    "SessionMiddleware",
+    "SessionObject",
+]
 
 ENVIRON_KEY = "beaker.session"
 GET_SESSION_KEY = "beaker.get_session"
@@ -179,9 +189,10 @@ class SessionMiddleware:
         **options: Any,
     ) -> None:
         settings = settings_of(config, options)
-        self.app = self.wrap_app = wrap_app
+        self.app: App = wrap_app
+        self.wrap_app: App = wrap_app
         self.environ_key = environ_key
-        self.manager = _manager(settings.ours)
+        self.manager: SessionManager = _manager(settings.ours)
         self._varname = settings.webtest_varname
         self._middleware = Middleware(self._inside, manager=self.manager)
 
@@ -281,7 +292,7 @@ class NamedSession(StoredMapping):
 
     def __init__(self, manager: SessionManager, id: str) -> None:
         self._manager = manager
-        self.id = id
+        self.id: str = id
         super().__init__(self._values())
 
     def _values(self) -> UserValues:

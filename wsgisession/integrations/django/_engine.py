@@ -42,6 +42,8 @@ class SessionStore(SessionBase):
     id, which never changes and opens nothing: the token of a request is in no attribute.
     """
 
+    accessed: bool
+    modified: bool
     _session_cache: Any
 
     def __init__(

@@ -18,7 +18,6 @@ class SessionsConfig(AppConfig):
 
     name = "wsgisession.integrations.django"
     label = "wsgisession"
-    verbose_name = "Sessions"
 
     def ready(self) -> None:
         """Called by Django at the start."""

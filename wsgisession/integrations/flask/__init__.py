@@ -26,6 +26,8 @@ with needing("flask"):
 
     from ._settings import settings_of
 
+__all__ = ["FlaskSession", "Sessions"]
+
 EXTENSION = "wsgisession"
 
 USER_KEY = "_user_id"
@@ -145,6 +147,8 @@ class Sessions:
 class Door:
     """What stands at ``app.wsgi_app``: the middleware, by the settings of the app."""
 
+    manager: SessionManager
+
     def __init__(
         self, app: Flask, manager: SessionManager | None, options: Mapping[str, Any]
     ) -> None:
@@ -182,10 +186,9 @@ class Interface(SessionInterface):
         self._door = door
 
     def open_session(self, app: Flask, request: Request) -> Any:
-        environ, manager = request.environ, self._door.manager
-        if (found := session_by(manager, environ)) is not None:
+        if (found := session_by(self._door.manager, request.environ)) is not None:
             return found.view(FlaskSession)
-        exchange = Exchange.alone(manager, environ)
+        exchange = Exchange.alone(self._door.manager, request.environ)
         session = exchange.session.view(ContextSession)
         session.exchange = exchange
         return session
@@ -193,8 +196,7 @@ class Interface(SessionInterface):
     def save_session(self, app: Flask, session: Any, response: Response) -> None:
         """Nothing: the middleware saves.  For a context without one it is done here."""
         if isinstance(session, ContextSession):
-            for name, value in session.exchange.settle(response.status, []):
-                response.headers.add(name, value)
+            response.headers.extend(session.exchange.settle(response.status, []))
             session.exchange.finish()
 
     def regenerate(self, session: Session) -> None:

@@ -85,7 +85,7 @@ class CookieStore:
         max_size: int = 1024 * 1024,
     ) -> None:
         _check(secret, cookie_chunks, compression, revocation, revocation_fail)
-        self.capabilities = Capabilities(
+        self.capabilities: Capabilities = Capabilities(
             token_octets=LARGEST * cookie_chunks,
             ends_users=revocation is not None,
             encrypts=encrypt,

@@ -54,7 +54,7 @@ class FileStore:
     Raises ``ConfigurationError`` for a folder that is not fit.
     """
 
-    capabilities = Capabilities(locks=True, lists=True)
+    capabilities: Capabilities = Capabilities(locks=True, lists=True)
 
     def __init__(
         self,

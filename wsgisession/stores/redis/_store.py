@@ -119,7 +119,7 @@ class RedisStore:
         yours brings its own.
     """
 
-    capabilities = Capabilities(locks=True, lists=True, forgets=True)
+    capabilities: Capabilities = Capabilities(locks=True, lists=True, forgets=True)
 
     def __init__(
         self,

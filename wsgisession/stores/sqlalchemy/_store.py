@@ -98,7 +98,7 @@ class SQLAlchemyStore:
         self._engine = checked_engine(engine) if url is None else make_engine(url)
         self._may_close = self._engine.pool is not getattr(engine, "pool", None)
         dialect = self._engine.dialect
-        self.capabilities = Capabilities(
+        self.capabilities: Capabilities = Capabilities(
             locks=True,
             lists=True,
             one_process=in_memory(self._engine.url),
@@ -106,8 +106,8 @@ class SQLAlchemyStore:
         )
         self._place = place_of(self._engine.url)
         self._filling = Filling(columns, fill, dialect)
-        self.metadata = sql.MetaData(schema=schema)
-        self.table = make_table(table_name, self.metadata, columns)
+        self.metadata: sql.MetaData = sql.MetaData(schema=schema)
+        self.table: sql.Table = make_table(table_name, self.metadata, columns)
         # The connection to a database in memory is the database: its pool has one.
         kept = url is not None and not in_memory(self._engine.url)
         self._connections: Connections = (Kept if kept else Lent)(self._engine)
