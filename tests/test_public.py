@@ -53,7 +53,8 @@ def undocumented(module: ModuleType) -> Iterator[str]:
     """The public names of a module that say nothing of themselves."""
     for name in module.__all__:
         thing = getattr(module, name)
-        if (inspect.isclass(thing) or callable(thing)) and not inspect.getdoc(thing):
+        is_spoken_of = inspect.isclass(thing) or inspect.isfunction(thing)
+        if is_spoken_of and not inspect.getdoc(thing):
             yield name
         if inspect.isclass(thing) and thing.__module__.startswith("wsgisession"):
             for each in members(thing):

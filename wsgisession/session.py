@@ -22,14 +22,14 @@ from .user_data import UserData
 
 __all__ = ["LockGuard", "Session"]
 
-View = TypeVar("View", bound="Session")
+_View = TypeVar("_View", bound="Session")
 
 
-class Asked:
+class _Asked:
     """The type of the default of ``expiry=``, where None is a wish of its own."""
 
 
-_AS_ASKED = Asked()
+_AS_ASKED = _Asked()
 
 
 class Session(StoredMapping):
@@ -43,7 +43,7 @@ class Session(StoredMapping):
 
     _access: Access
 
-    def view(self, cls: type[View]) -> View:
+    def view(self, cls: type[_View]) -> _View:
         """The same session with the methods of a subclass, for a framework's names."""
         return cls(self._access)
 
@@ -250,7 +250,7 @@ class Session(StoredMapping):
         self,
         *,
         modification: datetime | None = None,
-        expiry: Wish | Asked = _AS_ASKED,
+        expiry: Wish | _Asked = _AS_ASKED,
     ) -> int:
         """Seconds until the session is over, from now or from ``modification``."""
         start = self._moment(modification)
@@ -260,7 +260,7 @@ class Session(StoredMapping):
         self,
         *,
         modification: datetime | None = None,
-        expiry: Wish | Asked = _AS_ASKED,
+        expiry: Wish | _Asked = _AS_ASKED,
     ) -> datetime:
         """When the session is over, in UTC, if it is used now or at ``modification``."""
         return utc(self._deadline(self._moment(modification), expiry))
@@ -268,9 +268,9 @@ class Session(StoredMapping):
     def _moment(self, at: datetime | None) -> float:
         return self._access.repository.now() if at is None else at.timestamp()
 
-    def _deadline(self, start: float, expiry: Wish | Asked) -> float:
+    def _deadline(self, start: float, expiry: Wish | _Asked) -> float:
         meta = self._work().work.meta
-        if not isinstance(expiry, Asked):
+        if not isinstance(expiry, _Asked):
             asked = DEFAULT if expiry is None else Expiry.of(expiry, now=start)
             meta = meta._replace(expiry=asked)
         return meta.deadline(self._access.repository.options, start)

@@ -19,10 +19,10 @@ EXTERNAL_KEY = "wsgisession.external"
 """True in the environ: the request takes the lock at its first look, whatever its method,
 and is never run again."""
 
-View = TypeVar("View", bound=Callable[..., Any])
+_View = TypeVar("_View", bound=Callable[..., Any])
 
 
-def read_only(view: View) -> View:
+def read_only(view: _View) -> _View:
     """Declare that a view only reads its session, though it may answer a POST.
 
     It then waits for no lock, and holds none.  A change raises ``SessionReadOnly``.  For
@@ -33,7 +33,7 @@ def read_only(view: View) -> View:
     return view
 
 
-def external(view: View) -> View:
+def external(view: _View) -> _View:
     """Declare that a view acts on the outside world, though it may answer a GET.
 
     Its first look at the session takes the lock, and the view is never run again.  For

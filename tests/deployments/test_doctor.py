@@ -316,7 +316,7 @@ def test_a_clock_that_is_off(
         url = request.getfixturevalue("server").url
     module = "sqlalchemy" if kind == "postgresql" else kind
     clock = type("time", (), {"time": staticmethod(lambda: time.time() + ahead)})
-    monkeypatch.setattr(f"wsgisession.stores.{module}.health.time", clock)
+    monkeypatch.setattr(f"wsgisession.stores.{module}._health.time", clock)
     found_level, said = found(url)["clock"]
     assert found_level == level
     assert f"differ by {abs(ahead):.0f}." in said or abs(ahead) < 6
@@ -447,7 +447,8 @@ def test_a_folder_of_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Its locks do not exclude other hosts."""
-    from wsgisession.stores.file import FileStore, health
+    from wsgisession.stores.file import FileStore
+    from wsgisession.stores.file import _health as health
 
     store = FileStore(tmp_path / "sessions")
     monkeypatch.setattr(health, "kind_of", lambda folder: kind)

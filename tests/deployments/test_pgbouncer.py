@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -69,6 +70,9 @@ def pooler(server: sql_servers.Server) -> Iterator[str]:
     settings = SETTINGS.format(
         server=server.port, port=port, folder=folder, servers=SERVERS
     )
+    version = subprocess.run([program, "--version"], capture_output=True, text=True)
+    if re.search(r"1\.([01]\d|20)\.", version.stdout) is None:
+        settings += "max_prepared_statements = 0\n"  # as all before 1.21 are
     (folder / "settings").write_text(settings)
     user = None
     if os.geteuid() == 0:  # as root it does not run
@@ -94,7 +98,7 @@ def pooler(server: sql_servers.Server) -> Iterator[str]:
                 time.sleep(0.05)
         yield url
     finally:
-        process.terminate()
+        process.kill()  # newer ones wait for their clients when they are asked to end
         process.wait(30)
         shutil.rmtree(folder)
 

@@ -32,8 +32,8 @@ from wsgisession.errors import (
 )
 from wsgisession.record import Key, Record, Replaced
 from wsgisession.stores.file import FileStore, disk, leases
-from wsgisession.stores.file import folder as folders
-from wsgisession.stores.file import store as module
+from wsgisession.stores.file import _folder as folders
+from wsgisession.stores.file import _store as module
 from wsgisession.testing import (
     IterableStoreSuite,
     LockingStoreSuite,

@@ -34,7 +34,7 @@ from wsgisession.errors import (  # noqa: E402
 )
 from wsgisession.record import Key, Record, Replaced  # noqa: E402
 from wsgisession.stores.sqlalchemy import SQLAlchemyStore  # noqa: E402
-from wsgisession.stores.sqlalchemy import store as store_module  # noqa: E402
+from wsgisession.stores.sqlalchemy import _store as store_module  # noqa: E402
 from wsgisession.stores.sqlalchemy._statements import statements  # noqa: E402
 from wsgisession.testing import (  # noqa: E402
     IterableStoreSuite,

@@ -23,6 +23,7 @@ class IterableStoreSuite:
 
     @pytest.fixture
     def store(self) -> Any:
+        """The store to be tested; the class that inherits this one gives it."""
         raise NotImplementedError("give a fixture named store")
 
     def test_can_list(self, store: IterableStore) -> None:

@@ -64,6 +64,7 @@ class StoreSuite:
 
     @pytest.fixture
     def store(self) -> Any:
+        """The store to be tested; the class that inherits this one gives it."""
         raise NotImplementedError("give a fixture named store")
 
     @pytest.fixture

@@ -34,6 +34,7 @@ class TokenStoreSuite:
 
     @pytest.fixture
     def store(self) -> Any:
+        """The store to be tested; the class that inherits this one gives it."""
         raise NotImplementedError("give a fixture named store")
 
     @pytest.fixture

@@ -31,6 +31,7 @@ __all__ = [
     "Session",
     "SessionMiddleware",
     "SessionObject",
+    "StoredSession",
 ]
 
 ENVIRON_KEY = "beaker.session"

@@ -7,6 +7,7 @@ repeats a command by itself, but for what a cluster sends elsewhere.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -276,8 +277,11 @@ def _split(url: str) -> SplitResult:
     """
     if any(each.isspace() or not each.isprintable() or each == "#" for each in url):
         raise ValueError("a character that must be percent-encoded")
-    parts = urlsplit(url)
-    before = parts.netloc.rpartition("@")[0]
+    # urlsplit() refuses brackets in a list of hosts: newer Pythons look into them.
+    scheme, _, rest = url.partition("://")
+    hosts = re.split("[/?]", rest, maxsplit=1)[0]
+    parts = urlsplit(f"{scheme}://{rest.removeprefix(hosts)}")._replace(netloc=hosts)
+    before = hosts.rpartition("@")[0]
     if "@" in parts.path + parts.query or "[" in before or "]" in before:
         raise ValueError("a password that must be percent-encoded")
     return parts
