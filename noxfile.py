@@ -7,6 +7,7 @@ the classifiers name and this machine has.
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 
 import nox
@@ -39,10 +40,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The package under mypy strict, and a file that merely uses it."""
+    """The package under mypy strict, a file that uses it, and every public type."""
     session.install("-e", ".[all]", *group("types"))
     session.run("mypy", "--python-version", OLDEST)
     session.run("mypy", "tests/typing_api.py")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "wsgisession")
 
 
 @nox.session(python=VERSIONS)
@@ -63,6 +65,49 @@ def docs(session: nox.Session) -> None:
     """The documentation, in docs/_build; a warning is an error."""
     session.install("-e", ".[all]", *group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "docs", "docs/_build")
+
+
+@nox.session(python=OLDEST)
+def lowest(session: nox.Session) -> None:
+    """Everything on the oldest Python, with the lowest versions that are promised."""
+    session.install("uv")
+    constraints = Path(session.create_tmp()).absolute() / "lowest.txt"
+    compiled = ("uv", "pip", "compile", "pyproject.toml", "--quiet", "--all-extras")
+    compiled += ("--resolution", "lowest-direct", "--python-version", OLDEST)
+    session.run(*compiled, "-o", str(constraints))
+    session.env["PIP_CONSTRAINT"] = str(constraints)
+    _test_the_wheel(session, *AT_ONCE, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The tests, counting the branches that they take: 97 of 100, or it fails."""
+    session.install("-e", ".[all]", *group("test"), *group("coverage"))
+    counted = ("--cov", "--cov-report=term", "--cov-report=html:.nox/coverage.html")
+    session.run("python", "-m", "pytest", *AT_ONCE, *counted, *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """What is to be published: built, checked, and the wheel and the sdist tested."""
+    session.install(*group("release"))
+    built = PROJECT / "dist"
+    shutil.rmtree(built, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(built))
+    session.run("twine", "check", "--strict", *map(str, sorted(built.iterdir())))
+    (source,) = built.glob("*.tar.gz")
+    away = Path(session.virtualenv.location) / "sdist"
+    shutil.rmtree(away, ignore_errors=True)
+    with tarfile.open(source) as archive:
+        archive.extractall(away, filter="data")
+    (unpacked,) = away.iterdir()
+    (wheel,) = built.glob("*.whl")
+    session.install(f"{wheel}[all]", *group("test"))
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    # The tests and all that they read are those of the sdist; the package is the wheel.
+    shutil.rmtree(unpacked / "wsgisession")
+    session.chdir(unpacked)
+    session.run("python", "-m", "pytest", "-p", "no:cacheprovider", *AT_ONCE)
 
 
 @nox.session

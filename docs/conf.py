@@ -23,6 +23,7 @@ extensions = [
     "option_list",
 ]
 exclude_patterns = ["_build"]
+add_module_names = False
 nitpicky = True
 nitpick_ignore_regex = [
     # Types of others and type variables, which have no page.
@@ -37,7 +38,7 @@ intersphinx_mapping: dict[str, tuple[str, None]] = {}
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 autodoc_mock_imports = ["opentelemetry"]
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True

@@ -28,6 +28,18 @@ class Described(NamedTuple):
     text: str
 
 
+def shown(name: str, default: object) -> str:
+    """A default as people say it: seconds with their unit."""
+    if name == "secret":
+        return "none"
+    if isinstance(default, float):
+        for seconds, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+            if default >= seconds and default % seconds == 0:
+                return f"{default:.0f} seconds, {default / seconds:.0f} {unit}"
+        return f"{default:.0f} seconds"
+    return repr(default)
+
+
 def described() -> Iterator[Described]:
     """The options in the order of the source."""
     tree = ast.parse(inspect.getsource(options))
@@ -43,7 +55,7 @@ def described() -> Iterator[Described]:
         yield Described(
             name=name,
             type=ast.unparse(field.annotation),
-            default=repr(getattr(defaults, name)) if name != "secret" else "none",
+            default=shown(name, getattr(defaults, name)),
             text=inspect.cleandoc(str(doc.value.value)),
         )
 
@@ -55,8 +67,7 @@ class OptionList(SphinxDirective):
         """Each option as a definition."""
         lines: list[str] = []
         for each in described():
-            lines += [f".. py:attribute:: Options.{each.name}", "   :no-index:"]
-            lines += [f"   :type: {each.type}", ""]
+            lines += [f".. py:attribute:: {each.name}", f"   :type: {each.type}", ""]
             lines += [f"   Default: ``{each.default}``.", ""]
             lines += [f"   {line}" for line in each.text.splitlines()]
             lines += [""]
