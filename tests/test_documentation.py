@@ -148,5 +148,6 @@ def test_the_user_for_redis_has_the_rights_it_needs(tmp_path: Path) -> None:
         manager.ping()
         manager.end_user("ann")
         assert list(manager.sessions()) == []
-        assert admin.execute_command("ACL", "LOG") == []
+        refused = {entry[b"object"] for entry in admin.execute_command("ACL", "LOG")}
+        assert refused <= {b"client|setinfo"}  # redis-py tells its name where it may
         admin.close()

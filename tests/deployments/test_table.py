@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-TABLES = ["deployments.rst", "seeds.rst"]
+TABLES = ["situations.rst", "seeds.rst"]
 
 
 def named(text: str) -> list[tuple[str, list[str]]]:

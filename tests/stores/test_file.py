@@ -31,8 +31,10 @@ from wsgisession.errors import (
     VersionConflict,
 )
 from wsgisession.record import Key, Record, Replaced
-from wsgisession.stores.file import FileStore, disk, leases
+from wsgisession.stores.file import FileStore
+from wsgisession.stores.file import _disk as disk
 from wsgisession.stores.file import _folder as folders
+from wsgisession.stores.file import _leases as leases
 from wsgisession.stores.file import _store as module
 from wsgisession.testing import (
     IterableStoreSuite,
