@@ -241,8 +241,8 @@ def page(results: Sequence[Result], urls: Sequence[str], rounds: int) -> str:
     for store in dict.fromkeys(each.contestant.store for each in results):
         parts += ["\n".join(table(results, store)), ""]
     parts += [
-        "locks: a change is made under a lock, and no update is lost.  slides: reading counts",
-        "as activity at the server.",
+        "locks: a change is made under a lock, and no update is lost.",
+        "slides: reading counts as activity at the server.",
         "",
         "".join(untouched(results)),
         "",

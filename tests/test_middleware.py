@@ -11,6 +11,7 @@ from webob import Request
 from webtest import TestApp
 
 from wsgisession import (
+    ConfigurationError,
     Options,
     Session,
     SessionManager,
@@ -51,9 +52,9 @@ def counting(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 def test_settings_or_a_manager(manager: SessionManager) -> None:
     """Both at once would leave it open which of them holds."""
-    with pytest.raises(TypeError, match="not both"):
+    with pytest.raises(ConfigurationError, match="not both"):
         SessionMiddleware(empty, {"type": "memory"}, manager=manager)
-    with pytest.raises(TypeError, match="not both"):
+    with pytest.raises(ConfigurationError, match="not both"):
         SessionMiddleware(empty, manager=manager, cookie_name="mine")
 
 

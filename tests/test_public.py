@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import pydoc
+import re
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -62,6 +63,60 @@ def undocumented(module: ModuleType) -> Iterator[str]:
                     yield f"{name}.{each}"
 
 
+def functions(module: ModuleType) -> Iterator[tuple[str, Any, str]]:
+    """The public functions and methods of a module, with what is said of them.
+
+    The suites are tests, and what a method of a protocol does is said by its class.
+    """
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isfunction(thing):
+            yield name, thing, inspect.getdoc(thing) or ""
+        if not inspect.isclass(thing) or name.endswith("Suite"):
+            continue
+        if getattr(thing, "_is_protocol", False):
+            continue
+        if "__init__" in vars(thing):
+            yield name, thing.__init__, inspect.getdoc(thing) or ""
+        for each in members(thing):
+            value = vars(thing)[each]
+            value = value.fget if isinstance(value, property) else value
+            value = getattr(value, "__func__", value)
+            if each not in PROTOCOL and inspect.isfunction(value):
+                yield f"{name}.{each}", value, inspect.getdoc(value) or ""
+
+
+def without_a_unit(module: ModuleType) -> list[str]:
+    """Functions that take or give a ``float``, and do not say of what."""
+    return [
+        name
+        for name, function, said in functions(module)
+        if re.search(r"\bfloat\b", str(inspect.signature(function)))
+        and not re.search("seconds?|epoch|moment|days", said, re.IGNORECASE)
+    ]
+
+
+def without_an_error(module: ModuleType) -> list[str]:
+    """Functions that raise, and do not say what."""
+    found = []
+    for name, function, said in functions(module):
+        if function.__qualname__.startswith("__create_fn__"):
+            continue  # made by dataclass
+        try:
+            source = inspect.getsource(function)
+        except OSError:
+            continue
+        raised = set(re.findall(r"raise ([A-Z]\w+)", source)) - {"AttributeError"}
+        found += [f"{name}: {each}" for each in raised if each not in said]
+    return found
+
+
+def test_every_public_name_says_its_units_and_errors() -> None:
+    for module in public_modules():
+        assert without_a_unit(module) == [], module.__name__
+        assert without_an_error(module) == [], module.__name__
+
+
 def test_every_public_module_says_what_is_public() -> None:
     for module in public_modules():
         assert module.__doc__
@@ -85,6 +140,20 @@ def test_a_name_without_a_word_is_found() -> None:
     module.__all__ = ["Silent"]  # type: ignore[attr-defined]
     module.Silent = Silent  # type: ignore[attr-defined]
     assert list(undocumented(module)) == ["Silent", "Silent.method"]
+
+
+def test_a_unit_and_an_error_that_are_not_said_are_found() -> None:
+    """The control."""
+
+    def waits(wait: float) -> None:
+        """Waits."""
+        raise ValueError
+
+    module = ModuleType("made_up")
+    module.__all__ = ["waits"]  # type: ignore[attr-defined]
+    module.waits = waits  # type: ignore[attr-defined]
+    assert without_a_unit(module) == ["waits"]
+    assert without_an_error(module) == ["waits: ValueError"]
 
 
 @pytest.mark.parametrize("name", ["login", "user_data", "set_expiry", "lock"])

@@ -59,7 +59,10 @@ class Waited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A session was saved; ``octets`` is the length of its data."""
+    """A session was saved; ``octets`` is the length of its data.
+
+    ``seconds`` is what the store took.
+    """
 
     id: str
     octets: int

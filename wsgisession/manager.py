@@ -56,6 +56,8 @@ class SessionManager:
     :param options: see ``Options``.
     :param clock: seconds since the epoch, for tests; None: the system's.
 
+    Raises ``ConfigurationError`` for a store and options that do not fit together.
+
     ``repository``, ``tokens``, ``cookies``, ``notices`` and ``cleanup`` are for the code
     that answers requests.
     """
@@ -105,7 +107,8 @@ class SessionManager:
     ) -> SessionManager:
         """Make the store and the manager from flat settings.
 
-        Raises ``ConfigurationError`` for whatever is unknown or wrong.
+        ``clock`` gives seconds since the epoch, for tests.  Raises
+        ``ConfigurationError`` for whatever is unknown or wrong.
         """
         settings = flatten(config, options)
         choice, names = choose(settings), Options.names()

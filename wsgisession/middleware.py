@@ -57,6 +57,8 @@ class SessionMiddleware:
     :param manager: one made before, instead of settings.
     :param environ_key: where the session is found.
     :param options: settings in code; they win over ``config``.
+
+    Raises ``ConfigurationError`` for whatever is unknown, wrong or contradictory.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class SessionMiddleware:
         **options: Any,
     ) -> None:
         if manager is not None and (config or options):
-            raise TypeError("give settings or a manager, not both")
+            raise ConfigurationError("give settings or a manager, not both")
         if not callable(app):
             raise ConfigurationError(
                 f"app must be a WSGI application, not {type(app).__name__}; write "

@@ -346,7 +346,7 @@ def flatten(
 
     Keys are bare or prefixed ``session.``.  Where any key bears the prefix the others
     belong to something else, as in one ``.ini`` file for the whole application; but one
-    that is exactly an option of ours was more likely forgotten, and is refused.
+    that is exactly an option of ours was more likely forgotten: ``ConfigurationError``.
     """
     config = {} if config is None else config
     if not isinstance(config, Mapping):

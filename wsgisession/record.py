@@ -83,7 +83,10 @@ class Record(NamedTuple):
     """What is in ``data``, for a store that asks for it by ``Capabilities.fills``."""
 
     def admits(self, proof: str | None, now: float) -> bool:
-        """Whether a client with this proof may use the session; None always may."""
+        """Whether a client with this proof may use the session; None always may.
+
+        ``now`` is in seconds since the epoch.
+        """
         if proof is None or compare_digest(proof, self.proof):
             return True
         return any(

@@ -51,6 +51,9 @@ class SessionPlugin:
     :param manager: one made before, instead of settings.
     :param keyword: the name of the argument that a handler is given the session by.
     :param options: settings in code; they win over ``config``.
+
+    Raises ``ConfigurationError`` for whatever is unknown or wrong, and where it is
+    installed, if settings are missing.
     """
 
     name = "session"

@@ -129,7 +129,8 @@ class SessionFactory:
 
     With this module included it gives the session of the request.  Where there is no
     request, as for a subrequest or in a shell, it opens one: a response settles it, and
-    without a response only ``session.save()`` keeps anything.
+    without a response only ``session.save()`` keeps anything.  Raises
+    ``ConfigurationError`` for a manager that is none.
     """
 
     def __init__(self, manager: SessionManager) -> None:

@@ -127,7 +127,10 @@ class Sessions:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Put the middleware at the application's door."""
+        """Put the middleware at the application's door.
+
+        Raises ``ConfigurationError`` for wrong settings, and at a second time.
+        """
         if EXTENSION in app.extensions:
             raise ConfigurationError(f"{app.name!r} has its sessions already")
         door = app.extensions[EXTENSION] = Door(app, self._manager, self._options)

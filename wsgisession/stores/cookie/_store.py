@@ -181,7 +181,8 @@ class CookieStore:
     def end_user(self, user: str, *, keep: str | None) -> None:
         """End the sessions that ``user`` has begun, but the one with the id ``keep``.
 
-        A session that has ended before is not revived by keeping it.
+        A session that has ended before is not revived by keeping it.  Raises
+        ``ConfigurationError`` without ``revocation``.
         """
         if self._revocations is None:
             raise ConfigurationError(

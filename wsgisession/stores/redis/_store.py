@@ -117,6 +117,8 @@ class RedisStore:
     :param key_prefix: what the keys begin with.
     :param socket_timeout: seconds to connect, and seconds for an answer; a client of
         yours brings its own.
+
+    Raises ``ConfigurationError`` for a url that is not understood; no server is asked.
     """
 
     capabilities: Capabilities = Capabilities(locks=True, lists=True, forgets=True)
