@@ -335,7 +335,7 @@ def pyramid_contestant(
 
 
 def contestants(urls: Mapping[str, str], folder: Path) -> Iterator[Contestant]:
-    """Everybody who is installed; ``urls`` by scheme, of servers that are there."""
+    """All that are installed; ``urls`` by scheme, of servers that are there."""
     configs: dict[str, dict[str, Any]] = {
         "memory": {"type": "memory"},
         "file": {"type": "file", "data_dir": str(folder / "ours")},

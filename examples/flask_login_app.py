@@ -39,7 +39,7 @@ logins = flask_login.LoginManager(application)
 
 @logins.user_loader
 class User(flask_login.UserMixin):
-    """Whoever gives a name, in this example."""
+    """A user, by the name that was given; a site asks for a password."""
 
     def __init__(self, id):
         self.id = id

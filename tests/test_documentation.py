@@ -7,6 +7,7 @@ import importlib
 import re
 import secrets
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,9 +54,11 @@ def blocks(language: str) -> Iterator[str]:
 def test_every_block_of_python_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the lines of one module, saved in a folder of its own."""
+    """As the lines of one module, in a folder with what the pages say to save."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SESSION_SECRET", secrets.token_urlsafe(32))
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copy(ROOT / "examples" / "custom_store.py", tmp_path / "dict_store.py")
     module = ModuleType("documented")
     module.__file__ = str(tmp_path / "documented.py")
     monkeypatch.setitem(sys.modules, "documented", module)

@@ -289,7 +289,7 @@ def test_another_site_cannot_post(guard: str | None) -> None:
 
 
 def test_the_guard_is_each_session_s_own() -> None:
-    """One user's page gives no power over another's."""
+    """The page of one user gives no power over the sessions of another user."""
     shop = Shop()
     ann, bob = shop.browser(), shop.browser("bob")
     ann.get(MOUNTED)

@@ -15,7 +15,7 @@ class Level(Enum):
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and will surprise somebody one day."""
+    """It works, and will be a surprise one day."""
     ERROR = "error"
     """It does not work, or breaks a promise."""
 

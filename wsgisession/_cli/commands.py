@@ -160,7 +160,7 @@ def about_sessions(command: Decorated) -> Decorated:
 
 
 def _hidden(settings: Mapping[str, Any]) -> list[str]:
-    """What must not be shown, whoever says it: passwords and secrets."""
+    """What must not be shown in any message: passwords and secrets."""
     hidden = [str(settings.get("secret") or "")]
     for name in ("url", "cache_url", "revocation"):
         match = re.search(r"://[^/@:]*:(.+)@", str(settings.get(name) or ""))
@@ -322,14 +322,14 @@ def end(
     every: bool,
     yes: bool,
 ) -> None:
-    """End sessions: log somebody out, or everybody."""
+    """End sessions: log a user out, or all users."""
     if bool(ids) + (user is not None) + every != 1:
         raise click.UsageError("say which: ids, or --user, or --all")
     if keep is not None and user is None:
         raise click.UsageError("--keep belongs to --user")
     manager = sessions.manager()
     if every and not yes:
-        click.confirm("End all sessions, so that everybody is logged out?", abort=True)
+        click.confirm("End all sessions, so that all users are logged out?", abort=True)
     if user is not None:
         count = manager.end_user(user, keep=keep)
     elif every:

@@ -149,7 +149,7 @@ def _of_transport(options: Options, host: str, *, is_https: bool) -> Iterator[Fi
         said = (
             "it is Secure, and browsers send it to no address with http"
             if options.cookie_secure is True
-            else "it is sent in the clear: whoever listens can take it over"
+            else "it is sent in the clear: anybody who listens can take it over"
         )
         yield Finding(Level.ERROR, "cookie", said, "serve the site by https")
     elif is_https and options.cookie_secure is False:

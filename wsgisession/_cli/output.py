@@ -23,7 +23,7 @@ class Progressed(Protocol):
 
 
 def say(text: str) -> None:
-    """A line for whoever called."""
+    """A line for the caller."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -191,7 +191,7 @@ def _mapped(name: str, value: Any) -> dict[str, Any]:
     if name == "data_serializer":
         if value == "pickle":
             raise ConfigurationError(
-                "data_serializer=pickle lets whoever can write to the store run code; "
+                "data_serializer=pickle: who can write to the store can run code; "
                 "leave it out: JSON here reads dates, tuples, sets and bytes back too"
             )
         return {"serializer": value}
