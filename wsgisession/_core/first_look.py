@@ -62,6 +62,10 @@ class Found(NamedTuple):
     """Seconds until the lock was had."""
 
 
+NOTHING = Found()
+"""Where nothing was presented, and nothing is to be loaded."""
+
+
 def look(repository: Repository, plan: Plan) -> Found:
     """Load what was presented, or lock and load it: one call where it is one token."""
     if len(plan.keys) == 1:
@@ -83,7 +87,7 @@ def look(repository: Repository, plan: Plan) -> Found:
         return Found(rivals=[Key(stored.record.id) for stored, _ in live])
     for stored, key in live or best.values():
         return _locked(repository, key, plan) if plan.locks else Found(stored, key)
-    return Found()
+    return NOTHING
 
 
 def _rank(stored: Stored) -> tuple[int, float, float]:

@@ -20,7 +20,7 @@ from ..events import Created, Dropped, Ended, Merged
 from ..record import Key, Record
 from .conflicts import decide
 from .expiry import DEFAULT
-from .first_look import Found, Plan, look
+from .first_look import NOTHING, Found, Plan, look
 from .outcome import DECISIONS, Action, State
 from .repository import Repository, Stored, is_good, log
 from .standing import Standing, Turn, judge
@@ -57,7 +57,7 @@ class Transaction:
         """That nothing of this run counts any more, whatever the application does."""
         self._dropped: SessionEnded | None = None
         if found is None:
-            found = self._found(plan) if plan.keys else Found()
+            found = self._found(plan) if plan.keys else NOTHING
         try:
             self.work: Work = Work(repository, plan, found)
         except Exception:
@@ -76,7 +76,7 @@ class Transaction:
                 raise
             self.repository.failed(error, "an empty session is served")
             self.outage = error
-            return Found()
+            return NOTHING
 
     # -- the lock ----------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ from .standing import (
     turned,
 )
 
+_NO_MORE_FACTS = (False,) * (len(Facts._fields) - 2)
+
 
 class Work:
     """What a request knows of its session and wants of it."""
@@ -236,7 +238,8 @@ class Work:
         """What the table decides on; a rotation is due at the first try only."""
         state, stored = self.state, self.stored
         if state is State.ABSENT or state is State.FLUSHED:
-            return Facts(state, is_worth_storing=self.is_worth_storing())
+            is_worth_storing = self.is_worth_storing()
+            return made(Facts, (state, is_worth_storing, *_NO_MORE_FACTS))
         changed = self.copy.has_changed() or self._is_forced
         if state is State.ENDED or stored is None:
             return Facts(

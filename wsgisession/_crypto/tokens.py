@@ -140,7 +140,7 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 def _token(octets: bytes) -> Token:
     text = binascii.b2a_base64(octets, newline=False).translate(_SAFE).decode("ascii")
     proof = hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
-    return Token(text, octets[:ID_OCTETS].hex(), proof)
+    return made(Token, (text, octets[:ID_OCTETS].hex(), proof))
 
 
 def _key(text: str) -> Key:

@@ -232,8 +232,9 @@ class Exchange:
             value = self._manager.tokens.issue(token)
             lines += cookies.set(environ, value, max_age=max_age)
             notices.of_cookie_set(environ)
-        headers = caching.keep_private(caching.vary_on_cookie(headers))
-        return [*headers, *(("Set-Cookie", line) for line in lines)]
+        headers = caching.keep_private(headers)
+        headers += [("Set-Cookie", line) for line in lines]
+        return headers
 
     def fail(self, error: BaseException) -> None:
         """Leave the session as a failed request leaves it.
