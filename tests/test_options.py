@@ -883,5 +883,5 @@ class TestPitfallMisspelling:
         """Settings that a manager given would override in silence are refused."""
         manager = SessionManager(MemoryStore())
         for config, options in (({"type": "memory"}, {}), (None, {"replay": False})):
-            with pytest.raises(TypeError, match="not both"):
+            with pytest.raises(ConfigurationError, match="not both"):
                 SessionMiddleware(called, config, manager=manager, **options)

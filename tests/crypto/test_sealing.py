@@ -22,10 +22,9 @@ from wsgisession._crypto.sealing import (
     Signed,
     compressed,
     expanded,
-    from_text,
-    to_text,
     uncompressed,
 )
+from wsgisession._crypto.text import from_text, to_text
 from wsgisession.stores.cookie import CookieStore
 
 NEW, OLD = (hashlib.sha256(name).digest() for name in (b"n", b"o"))

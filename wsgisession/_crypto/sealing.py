@@ -7,7 +7,6 @@ algorithm: what it does not open, nothing opens (CVE-2026-39324).
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import zlib
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from ..errors import ConfigurationError
 from . import signing
 from .secret import key_ring
+from .text import from_text, to_text
 
 SALT = 32
 """Random octets from which the key of each message is derived."""
@@ -134,20 +134,6 @@ class EncryptedText:
             return None
         octets = from_text(sealed[1:])
         return None if octets is None else self._encrypted.open(octets)
-
-
-def to_text(octets: bytes) -> str:
-    """Octets in URL-safe base64 without padding."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
-
-
-def from_text(text: str) -> bytes | None:
-    """Octets again; None for all but the one spelling that ``to_text`` writes."""
-    try:
-        octets = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:  # not ASCII, or of a length that cannot be
-        return None
-    return octets if to_text(octets) == text else None
 
 
 def compressed(content: bytes) -> bytes:

@@ -7,12 +7,13 @@ This file knows nothing of what is signed.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
 
 from itsdangerous import Signer
+
+from .text import to_text
 
 FORM = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 """A pattern for signatures.
@@ -52,5 +53,4 @@ def _derived(key: bytes, purpose: str) -> bytes:
 
 
 def _signature(derived: bytes, text: str) -> str:
-    digest = hmac.digest(derived, text.encode("ascii"), "sha256")
-    return base64.urlsafe_b64encode(digest)[:-1].decode("ascii")
+    return to_text(hmac.digest(derived, text.encode("ascii"), "sha256"))

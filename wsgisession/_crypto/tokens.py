@@ -8,7 +8,6 @@ neither cookies nor stores.
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
 import secrets
@@ -18,6 +17,7 @@ from typing import NamedTuple, Protocol
 from .._made import made
 from ..record import Key
 from . import signing
+from .text import octets_of, to_text
 
 ID_OCTETS = 16
 """Of a token, the octets that are the id: as random as a UUID."""
@@ -131,19 +131,12 @@ class OpaqueTokens:
         return token
 
 
-# The URL-safe alphabet from the standard one, and back.  ``base64`` does the same with
-# checks that a form has made already, in twice the time.
-_SAFE = bytes.maketrans(b"+/", b"-_")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
-
-
 def _token(octets: bytes) -> Token:
-    text = binascii.b2a_base64(octets, newline=False).translate(_SAFE).decode("ascii")
     proof = hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
-    return made(Token, (text, octets[:ID_OCTETS].hex(), proof))
+    return made(Token, (to_text(octets), octets[:ID_OCTETS].hex(), proof))
 
 
 def _key(text: str) -> Key:
-    octets = binascii.a2b_base64(text.encode("ascii").translate(_STANDARD))
+    octets = octets_of(text)
     proof = hashlib.sha256(octets[ID_OCTETS:]).hexdigest()
     return made(Key, (octets[:ID_OCTETS].hex(), proof, text))
