@@ -227,7 +227,7 @@ class TestSweeping:
         """Neither lock nor queue nor entry outlives it, however it ends."""
         store = MemoryStore()
         for how in ("delete", "sweep"):
-            given = record(how, expires=clock.now + 60)
+            given = record(how, expires=clock.now + 60, user="ann")
             store.save(given, expect=0)
             taken(store, given)
             with pytest.raises(LockTimeout):
@@ -242,3 +242,38 @@ class TestSweeping:
         assert not store._leases
         assert not store._queues
         assert not store._agenda._entries
+        assert not store._of_users
+
+
+class TestUsers:
+    """What a user has is found without looking at the rest."""
+
+    def test_only_the_records_of_the_user_are_looked_at(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[str] = []
+
+        class Watched(dict[str, Record]):
+            def get(self, id: str, default: Record | None = None) -> Record | None:  # type: ignore[override]
+                looked.append(id)
+                return super().get(id, default)
+
+        store = MemoryStore()
+        monkeypatch.setattr(store, "_records", Watched())
+        for number in range(1000):
+            user = "ann" if number < 3 else f"user {number}"
+            store.save(record(f"r{number}", user=user), expect=0)
+        looked.clear()
+        assert len(list(store.records(user="ann"))) == 3
+        assert len(looked) == 3
+
+    def test_a_record_moves_with_its_user(self) -> None:
+        store, given = MemoryStore(), record()
+        store.save(given, expect=0)
+        for user in ("ann", "ben", None, "ann"):
+            after = newer(given, user=user)
+            store.save(after, expect=given.version)
+            given = after
+            for name in ("ann", "ben"):
+                found = [each.id for each in store.records(user=name)]
+                assert found == ([given.id] if name == user else [])

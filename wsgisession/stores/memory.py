@@ -82,6 +82,8 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._leases: dict[str, _Lease] = {}
         self._queues: dict[str, deque[threading.Condition]] = {}
+        self._of_users: dict[str, dict[str, None]] = {}
+        """The ids of each user's records, in the order in which they were begun."""
         self._agenda = _Agenda()
 
     def load(self, key: Key) -> Record | None:
@@ -90,13 +92,17 @@ class MemoryStore:
     def save(self, record: Record, *, expect: int) -> None:
         with self._mutex:
             is_free = self._release(record) or self._is_free(record.id)
-            current = self._live(record.id)
+            before = self._records.get(record.id)
+            is_live = before is not None and before.expires > time.time()
+            current = before if is_live else None
             version = current.version if current is not None else 0
             if version != expect or not is_free:
                 raise VersionConflict(record.id, current)
             if record.id in self._leases:
                 self._end_lease(record.id)  # one that has run out
             self._records[record.id] = record.bare()
+            if record.user != (None if before is None else before.user):
+                self._list(before, record)
             self._agenda.enter(record.id, record.expires)
 
     def touch(self, record: Record) -> bool:
@@ -138,7 +144,8 @@ class MemoryStore:
 
     def records(self, *, user: str | None = None) -> Iterator[Record]:
         with self._mutex:
-            ids = list(self._records)
+            known = self._records if user is None else self._of_users.get(user, ())
+            ids = list(known)
         for id in ids:
             record = self._live(id)
             if record is not None and user in (None, record.user):
@@ -181,8 +188,23 @@ class MemoryStore:
         if queue := self._queues.get(id):
             queue[0].notify()
 
+    def _list(self, before: Record | None, record: Record) -> None:
+        """Put a record into the list of its user, and out of the one it was in."""
+        if before is not None and before.user is not None:
+            self._unlist(before.user, before.id)
+        if record.user is not None:
+            self._of_users.setdefault(record.user, {})[record.id] = None
+
+    def _unlist(self, user: str, id: str) -> None:
+        ids = self._of_users[user]
+        del ids[id]
+        if not ids:
+            del self._of_users[user]
+
     def _forget(self, id: str) -> None:
-        del self._records[id]
+        record = self._records.pop(id)
+        if record.user is not None:
+            self._unlist(record.user, id)
         self._agenda.forget(id)
         self._end_lease(id)
 
