@@ -114,7 +114,9 @@ def release(session: nox.Session) -> None:
 @nox.session
 def peers(session: nox.Session) -> None:
     """Frameworks' own tests over our adapters; which may differ is written down."""
-    session.install("-e", ".[file,sqlalchemy]", "pytest<9", "Flask-Login==0.6.3")
+    session.install(
+        "-e", ".[encrypt,file,sqlalchemy]", "pytest<9", "Flask-Login==0.6.3"
+    )
     session.install("Beaker==1.13.0", "pycryptodome", "WebTest")
     session.install("Flask==3.1.3", "bottle==0.13.4", "Django==5.2.19")
     session.install("semantic_version", "asgiref", "blinker", "greenlet")
