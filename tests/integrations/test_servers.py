@@ -64,6 +64,11 @@ def test_no_increment_is_lost_under_asgi(
     asgi_port: int, path: str, method: str
 ) -> None:
     """Django under uvicorn, by views of both kinds."""
+    if path == "/aincrement":
+        import django
+
+        if django.VERSION < (5, 1):
+            pytest.skip("Django's sessions are asynchronous since 5.1")
     cookie = press(asgi_port, method, path, lambda *_: {"key": "n"})
     assert count(asgi_port, cookie, "n") == CLIENTS * TIMES
 

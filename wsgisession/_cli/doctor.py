@@ -24,7 +24,7 @@ from ..options import Options
 
 NEEDED = {
     "WebOb": (1, 8, 8),
-    "itsdangerous": (2, 1),
+    "itsdangerous": (2, 1, 2),
     "filelock": (3, 30),
     "redis": (8,),
     "SQLAlchemy": (2, 0, 30),
