@@ -58,3 +58,13 @@ def paint(browser: Chrome, scheme: str) -> None:
     """Show the page as a browser does that prefers "light" or "dark"."""
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def text_of(browser: Chrome, selector: str) -> str:
+    """What an element shows, "" where there is none.
+
+    In one step: a page that is just being replaced has elements that are gone when they
+    are asked.
+    """
+    script = "return document.querySelector(arguments[0])?.innerText ?? ''"
+    return str(browser.execute_script(script, selector))

@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 from wsgiref.validate import validator
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import JavascriptException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -32,7 +32,7 @@ from wsgisession._demo import AT_ONCE, BlindStore, demo
 from wsgisession._demo.trials import SLOW
 from wsgisession.stores.memory import MemoryStore
 
-from .browser import chromium, resize
+from .browser import chromium, resize, text_of
 
 PACKAGE = Path(wsgisession.__file__).parent.parent
 ROUNDS = 10
@@ -317,17 +317,12 @@ def test_a_file_in_the_place_of_a_name_is_no_name(visitor: TestApp) -> None:
 
 
 def until(browser: Chrome, true: Callable[[Chrome], Any]) -> None:
-    # A page that is just being replaced gives elements that are gone when asked.
-    wait = WebDriverWait(browser, 120, 0.05, [StaleElementReferenceException])
-    wait.until(true)
-
-
-def text(browser: Chrome, selector: str) -> str:
-    return browser.find_element(By.CSS_SELECTOR, selector).text
+    # A page that is just being replaced may leave a question without an answer.
+    WebDriverWait(browser, 120, 0.05, [JavascriptException]).until(true)
 
 
 def shows(selector: str, expected: str) -> Callable[[Chrome], bool]:
-    return lambda browser: expected in text(browser, selector)
+    return lambda browser: expected in text_of(browser, selector)
 
 
 def listed(count: int) -> Callable[[Chrome], bool]:
@@ -338,7 +333,7 @@ def listed(count: int) -> Callable[[Chrome], bool]:
 
 def has_counted(browser: Chrome) -> bool:
     """Whether the second side, too, says how it went."""
-    return re.search(" s; |failed", text(browser, ".blind .note")) is not None
+    return re.search(" s; |failed", text_of(browser, ".blind .note")) is not None
 
 
 def has_nothing_to_do(browser: Chrome) -> bool:
@@ -365,16 +360,16 @@ def test_the_button_shows_it(browser: Chrome, url: str, method: str) -> None:
         browser.find_element(By.CSS_SELECTOR, f"[data-method={method}]").click()
         until(browser, has_counted)
         until(browser, has_nothing_to_do)
-        if "no two" not in text(browser, ".blind .note"):
+        if "no two" not in text_of(browser, ".blind .note"):
             break
-    assert "lost without an error" in text(browser, ".blind .note")
-    assert text(browser, "#kept") == "50 of 50"
-    kept = re.fullmatch(r"(\d+) of 50", text(browser, "#blind"))
+    assert "lost without an error" in text_of(browser, ".blind .note")
+    assert text_of(browser, "#kept") == "50 of 50"
+    kept = re.fullmatch(r"(\d+) of 50", text_of(browser, "#blind"))
     assert kept is not None
     assert 0 < int(kept[1]) < 50
-    assert text(browser, "[data-value=counter]") == "50"
+    assert text_of(browser, "[data-value=counter]") == "50"
     how = "took the lock" if method == "POST" else "were run again"
-    assert how in text(browser, ".kept .note")
+    assert how in text_of(browser, ".kept .note")
     assert len(browser.find_elements(By.CSS_SELECTOR, ".kept .on")) == 50
     assert browser.find_elements(By.CSS_SELECTOR, "[aria-disabled]") == []
     assert browser.get_log("browser") == []  # no error, no policy violated
@@ -388,7 +383,7 @@ def test_the_keyboard_is_enough(browser: Chrome, url: str) -> None:
     assert focused.get_attribute("data-method") == "POST"
     focused.send_keys(Keys.ENTER)
     until(browser, has_counted)
-    assert text(browser, "#kept") == "50 of 50"
+    assert text_of(browser, "#kept") == "50 of 50"
     assert browser.switch_to.active_element == focused
 
 
@@ -448,7 +443,7 @@ def test_a_trial_leaves_the_visitor_s_own_session_alone(
     sign_in(browser, "Ann")
     pressed(browser, "leaving")
     browser.refresh()
-    assert "Ann" in text(browser, "#logout")
+    assert "Ann" in text_of(browser, "#logout")
     browser.find_element(By.CSS_SELECTOR, "#logout button").click()
     until(browser, lambda browser: browser.find_element(By.ID, "login").is_displayed())
 
@@ -469,8 +464,8 @@ def test_what_the_page_says_comes_from_the_last_answer(
     until(browser, lambda browser: browser.find_element(By.ID, "ended").is_displayed())
     until(browser, has_nothing_to_do)
     assert browser.find_element(By.ID, "login").is_displayed()
-    assert "nobody" in text(browser, "[data-told=session]")
-    assert text(browser, "[data-value=counter]") == "50"
+    assert "nobody" in text_of(browser, "[data-told=session]")
+    assert text_of(browser, "[data-value=counter]") == "50"
 
 
 def test_a_trial_shows_too_that_the_visitor_was_logged_out(
@@ -516,7 +511,7 @@ def test_a_database(browser: Chrome, tmp_path: Path) -> None:
 def test_a_cookie_says_what_it_cannot_promise(browser: Chrome, cookie_url: str) -> None:
     """No trial that it would lose is pretended; it counts what is left."""
     browser.get(cookie_url)
-    body = text(browser, "body")
+    body = text_of(browser, "body")
     assert "A session in a cookie cannot promise this" in body
     assert "a copied cookie outlives the logout" in body
     for untrue in ("never loses", "A POST locks the session", "shows both sessions"):
@@ -526,8 +521,8 @@ def test_a_cookie_says_what_it_cannot_promise(browser: Chrome, cookie_url: str) 
     ).is_displayed()
     sign_in(browser, "Ann")
     browser.find_element(By.CSS_SELECTOR, "[data-method=POST]").click()
-    until(browser, lambda browser: " s; " in text(browser, ".kept .note"))
-    assert "the last answer won" in text(browser, ".kept .note")
+    until(browser, lambda browser: " s; " in text_of(browser, ".kept .note"))
+    assert "the last answer won" in text_of(browser, ".kept .note")
     assert "short" in str(
         browser.find_element(By.CLASS_NAME, "kept").get_attribute("class")
     )
@@ -563,10 +558,10 @@ def test_a_session_outlives_the_demo(browser: Chrome, tmp_path: Path) -> None:
         url = address(process)
         browser.get(url)
         sign_in(browser, "Ann")
-        before = int(text(browser, "[data-value=visits]"))
+        before = int(text_of(browser, "[data-value=visits]"))
     port = url.rstrip("/").rpartition(":")[2]
     with started("--port", port, *store) as process:
         assert address(process) == url
         browser.refresh()
-        assert "Ann" in text(browser, "#logout")
-        assert int(text(browser, "[data-value=visits]")) == before + 1
+        assert "Ann" in text_of(browser, "#logout")
+        assert int(text_of(browser, "[data-value=visits]")) == before + 1
