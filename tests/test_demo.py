@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 from wsgiref.validate import validator
 
 import pytest
-from selenium.common.exceptions import JavascriptException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -317,8 +317,8 @@ def test_a_file_in_the_place_of_a_name_is_no_name(visitor: TestApp) -> None:
 
 
 def until(browser: Chrome, true: Callable[[Chrome], Any]) -> None:
-    # A page that is just being replaced may leave a question without an answer.
-    WebDriverWait(browser, 120, 0.05, [JavascriptException]).until(true)
+    # A page that is just being replaced may leave any question without an answer.
+    WebDriverWait(browser, 120, 0.05, [WebDriverException]).until(true)
 
 
 def shows(selector: str, expected: str) -> Callable[[Chrome], bool]:
