@@ -256,8 +256,6 @@ def django_contestant(name: str, engine: str) -> Contestant:
     from django.core.handlers.wsgi import WSGIRequest
     from django.http import HttpResponse
 
-    settings.SESSION_ENGINE = engine
-
     def answering(get_response: Callable[[Any], Any]) -> App:
         def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
             response = get_response(WSGIRequest(environ))
@@ -275,6 +273,8 @@ def django_contestant(name: str, engine: str) -> Contestant:
         return HttpResponse("ok", content_type="text/plain")
 
     def site(handler: Handler) -> App:
+        settings.SESSION_ENGINE = engine  # the middleware reads it when it is made
+
         def handled(request: Any) -> Any:
             if handler is not nothing:
                 handler(request.session)
