@@ -102,9 +102,7 @@ def release(session: nox.Session) -> None:
     with tarfile.open(source) as archive:
         archive.extractall(away, filter="data")
     (unpacked,) = away.iterdir()
-    (wheel,) = built.glob("*.whl")
-    session.install(f"{wheel}[all]", *group("test"))
-    session.install("--force-reinstall", "--no-deps", str(wheel))
+    _install_the_wheel(session, built)
     # The tests and all that they read are those of the sdist; the package is the wheel.
     shutil.rmtree(unpacked / "wsgisession")
     session.chdir(unpacked)
@@ -148,9 +146,7 @@ def _test_the_wheel(session: nox.Session, *arguments: str) -> None:
     session.run(
         "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", wheels, "."
     )
-    (wheel,) = wheels.glob("*.whl")
-    session.install(f"{wheel}[all]", *group("test"))
-    session.install("--force-reinstall", "--no-deps", str(wheel))
+    _install_the_wheel(session, wheels)
     for name in ("tests", "examples", "benchmarks", "docs"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, away / name, ignore=ignore)
@@ -158,3 +154,10 @@ def _test_the_wheel(session: nox.Session, *arguments: str) -> None:
         shutil.copy(PROJECT / name, away)
     session.chdir(away)
     session.run("python", "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments)
+
+
+def _install_the_wheel(session: nox.Session, folder: Path) -> None:
+    """Anew, where an older build has the same version."""
+    (wheel,) = folder.glob("*.whl")
+    session.install(f"{wheel}[all]", *group("test"))
+    session.install("--force-reinstall", "--no-deps", str(wheel))

@@ -3,12 +3,11 @@
 What a framework does besides is left out: an application here makes the framework's
 request, gives the handler the session, and makes the framework's response.  Beside each
 stands the same application without a session, whose cost is taken away.  A peer that is
-not installed is left out, with a line that says so.
+not installed is an ``ImportError`` when it is asked for.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,31 +328,3 @@ def pyramid_contestant(
         return application
 
     return Contestant(name=name, store=store, site=site, bare=site(None), slides=True)
-
-
-# -- all of them -------------------------------------------------------------------------
-
-
-def contestants(urls: Mapping[str, str], folder: Path) -> Iterator[Contestant]:
-    """All that are installed; ``urls`` by scheme, of servers that are there."""
-    configs: dict[str, dict[str, Any]] = {
-        "memory": {"type": "memory"},
-        "file": {"type": "file", "data_dir": str(folder / "ours")},
-        "cookie": {"type": "cookie", "secret": SECRET},
-        "sqlite": {"url": f"sqlite:///{folder / 'ours.db'}"},
-        **{scheme: {"url": url} for scheme, url in urls.items()},
-    }
-    for name, config in configs.items():
-        yield ours(name, config)
-    for found in (
-        lambda: of_beaker(urls, folder),
-        lambda: of_flask_session(urls, folder),
-        lambda: of_django(urls, folder),
-        lambda: of_pyramid_session_redis(urls),
-        of_flask,
-        of_pyramid,
-    ):
-        try:
-            yield from found()
-        except ImportError as error:
-            print(f"left out: {error}", file=sys.stderr)

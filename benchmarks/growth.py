@@ -16,10 +16,12 @@ import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from secrets import token_hex
+from typing import NamedTuple
 
+from benchmarks.sessions import configs
 from benchmarks.visits import PAYLOAD, changing, reading, request, seconds
 from wsgisession import SessionManager, SessionMiddleware
 
@@ -93,15 +95,6 @@ def swept(manager: SessionManager) -> float:
     return per_item(manager.delete_expired)
 
 
-def configs(urls: list[str], folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The settings of each store."""
-    yield "memory", {"type": "memory"}
-    yield "file", {"type": "file", "data_dir": str(folder / "sessions")}
-    yield "sqlite", {"url": f"sqlite:///{folder / 'sessions.db'}"}
-    for url in urls:
-        yield url.partition(":")[0].partition("+")[0], {"url": url}
-
-
 def main() -> None:
     """Measure what the command line says."""
     parser = argparse.ArgumentParser(
@@ -111,7 +104,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=2, default=(1_000, 10_000))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
-        for name, config in configs(given.urls, Path(room)):
+        stores = configs(given.urls, Path(room), f"growth_{token_hex(4)}")
+        del stores["cookie"]  # nothing is stored
+        for name, config in stores.items():
             manager = SessionManager.from_config(config)
             small, large = (costs(manager, size) for size in given.sizes)
             for kind, before, after in zip(Costs._fields, small, large, strict=True):

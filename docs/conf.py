@@ -17,7 +17,6 @@ version = release = wsgisession.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.intersphinx",
     "sphinx_inline_tabs",
     "sphinx_copybutton",
     "option_list",
@@ -34,12 +33,9 @@ nitpick_ignore_regex = [
     # Names with an underscore are private; a signature may show one.
     (r"py:.*", r"wsgisession\.([\w.]+\.)?_\w+.*"),
 ]
-intersphinx_mapping: dict[str, tuple[str, None]] = {}
-
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
-autodoc_mock_imports = ["opentelemetry"]
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 70

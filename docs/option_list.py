@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -71,7 +70,7 @@ class OptionList(SphinxDirective):
             lines += [f"   Default: ``{each.default}``.", ""]
             lines += [f"   {line}" for line in each.text.splitlines()]
             lines += [""]
-        return self.parse_text_to_nodes("\n".join(StringList(lines, "options")))
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 from .differences import DIFFERENCES
 
 HERE = Path(__file__).parent
+WITHOUT_SETTINGS = ("-c", os.devnull, "--rootdir", ".")
+"""For pytest, which would take those of a folder above."""
 
 
 def sources(folder: Path, name: str) -> Path:
@@ -31,9 +33,8 @@ def sources(folder: Path, name: str) -> Path:
     pattern = re.compile(rf"{re.escape(name)}-[\d.]+\.tar\.gz", re.IGNORECASE)
     (archive,) = [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
     unpacked = folder / archive.name.removesuffix(".tar.gz")
-    shutil.rmtree(
-        unpacked, ignore_errors=True
-    )  # a run before this one leaves a database
+    # A run before this one leaves a database.
+    shutil.rmtree(unpacked, ignore_errors=True)
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return unpacked
@@ -46,7 +47,7 @@ def by_pytest(source: Path, name: str, *, over: bool) -> str:
 
 def by_pytest_without_settings(source: Path, name: str, *, over: bool) -> str:
     """The same for a peer that has none: those of the folders above are not its."""
-    tests = [PEERS[name].tests, "-c", os.devnull, "--rootdir", "."]
+    tests = [PEERS[name].tests, *WITHOUT_SETTINGS]
     return _pytest(source, tests, name, over=over)
 
 
@@ -58,8 +59,7 @@ def beakers_sessions(source: Path, name: str, *, over: bool) -> str:
     kinds = ("session", "cookie_*only", "cookie_expires", "domain_setting", "increment")
     files = [path for kind in kinds for path in tests.glob(f"test_{kind}.py")]
     names = [str(path.relative_to(source)) for path in files]
-    names += ["-c", os.devnull, "--rootdir", "."]
-    return _pytest(source, names, name, over=over)
+    return _pytest(source, [*names, *WITHOUT_SETTINGS], name, over=over)
 
 
 def _pytest(source: Path, tests: list[str], name: str, *, over: bool) -> str:

@@ -43,7 +43,7 @@ class Access:
     )
 
     def __init__(self, repository: Repository, plan: Callable[[], Plan]) -> None:
-        self.repository: Repository = repository
+        self.repository = repository
         self.transaction: Transaction | None = None
         self.failure: StoreError | LockTimeout | None = None
         """What the application was told by the store, and may have swallowed."""
@@ -381,8 +381,8 @@ class OfUser:
     __slots__ = ("access", "user")
 
     def __init__(self, access: Access, user: str) -> None:
-        self.access: Access = access
-        self.user: str = user
+        self.access = access
+        self.user = user
 
     def reading(self) -> WorkingCopy:
         return self.access.values_of(self.user)

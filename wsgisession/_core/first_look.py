@@ -62,7 +62,7 @@ class Found(NamedTuple):
     """Seconds until the lock was had."""
 
 
-NOTHING = Found()
+NOTHING_FOUND = Found()
 """Where nothing was presented, and nothing is to be loaded."""
 
 
@@ -87,7 +87,7 @@ def look(repository: Repository, plan: Plan) -> Found:
         return Found(rivals=[Key(stored.record.id) for stored, _ in live])
     for stored, key in live or best.values():
         return _locked(repository, key, plan) if plan.locks else Found(stored, key)
-    return NOTHING
+    return NOTHING_FOUND
 
 
 def _rank(stored: Stored) -> tuple[int, float, float]:

@@ -20,7 +20,7 @@ from ..events import Created, Dropped, Ended, Merged
 from ..record import Key, Record
 from .conflicts import decide
 from .expiry import DEFAULT
-from .first_look import NOTHING, Found, Plan, look
+from .first_look import NOTHING_FOUND, Found, Plan, look
 from .outcome import DECISIONS, Action, State
 from .repository import Repository, Stored, is_good, log
 from .standing import Standing, Turn, judge
@@ -51,15 +51,15 @@ class Transaction:
     def __init__(
         self, repository: Repository, plan: Plan, found: Found | None = None
     ) -> None:
-        self.repository: Repository = repository
+        self.repository = repository
         self.outage: StoreError | None = None
         self.replay_due: ReplayNeeded | None = None
         """That nothing of this run counts any more, whatever the application does."""
         self._dropped: SessionEnded | None = None
         if found is None:
-            found = self._found(plan) if plan.keys else NOTHING
+            found = self._found(plan) if plan.keys else NOTHING_FOUND
         try:
-            self.work: Work = Work(repository, plan, found)
+            self.work = Work(repository, plan, found)
         except Exception:
             if (stored := found.stored) is None:
                 raise
@@ -76,7 +76,7 @@ class Transaction:
                 raise
             self.repository.failed(error, "an empty session is served")
             self.outage = error
-            return NOTHING
+            return NOTHING_FOUND
 
     # -- the lock ----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ The calls of the store are in ``transaction``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .._crypto.tokens import Token, new_token, renewed
@@ -26,8 +26,6 @@ from .standing import (
     may_rotate,
     turned,
 )
-
-_NO_MORE_FACTS = (False,) * (len(Facts._fields) - 2)
 
 
 class Work:
@@ -60,18 +58,18 @@ class Work:
 
     def __init__(self, repository: Repository, plan: Plan, found: Found) -> None:
         self._repository = repository
-        self.plan: Plan = plan
-        self.state: State = State.ABSENT
+        self.plan = plan
+        self.state = State.ABSENT
         self.stored: Stored | None = None
         """As it is stored now, with our lease if we have one."""
         self.meta: Meta
         """As it is to be stored."""
         self.copy: WorkingCopy
         self.new, self.has_logged_in = True, False
-        self.rivals: Sequence[Key] = found.rivals
+        self.rivals = found.rivals
         """Several live sessions that the client presented at once; none is used."""
-        self.presented_several: bool = len(plan.keys) > 1
-        self.waited: float = found.waited
+        self.presented_several = len(plan.keys) > 1
+        self.waited = found.waited
         """Seconds for which the lock was waited for, until something is written."""
         self._runs_once = False
         """Whether the request must not be run again, whatever the plan says."""
@@ -238,8 +236,7 @@ class Work:
         """What the table decides on; a rotation is due at the first try only."""
         state, stored = self.state, self.stored
         if state is State.ABSENT or state is State.FLUSHED:
-            is_worth_storing = self.is_worth_storing()
-            return made(Facts, (state, is_worth_storing, *_NO_MORE_FACTS))
+            return Facts(state, is_worth_storing=self.is_worth_storing())
         changed = self.copy.has_changed() or self._is_forced
         if state is State.ENDED or stored is None:
             return Facts(

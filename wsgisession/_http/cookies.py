@@ -12,13 +12,13 @@ import hashlib
 import re
 import time
 import warnings
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache, partial
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
+from .._crypto.text import to_text
 from .._settings import cookie_domain, cookie_path, maybe
 from ..options import COOKIE_OCTETS, LONGEST, Options
 
@@ -291,7 +291,7 @@ def _unique(items: Iterable[Any]) -> list[Any]:
 def _digest(value: str) -> str:
     """48 bits that tell the chunks of two values apart; the seal proves them."""
     octets = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[:6]
-    return urlsafe_b64encode(octets).decode("ascii")
+    return to_text(octets)
 
 
 # -- writing -----------------------------------------------------------------------------

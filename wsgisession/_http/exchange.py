@@ -232,9 +232,8 @@ class Exchange:
             value = self._manager.tokens.issue(token)
             lines += cookies.set(environ, value, max_age=max_age)
             notices.of_cookie_set(environ)
-        headers = caching.keep_private(headers)
-        headers += [("Set-Cookie", line) for line in lines]
-        return headers
+        ours = [("Set-Cookie", line) for line in lines]
+        return caching.keep_private(headers) + ours
 
     def fail(self, error: BaseException) -> None:
         """Leave the session as a failed request leaves it.
